@@ -1,0 +1,1 @@
+"""AMQP: topology, connection, intake, replies and control."""

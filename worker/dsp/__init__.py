@@ -1,0 +1,1 @@
+"""Signal processing: pure functions from recorded bytes to the features of a model."""

@@ -1,0 +1,1 @@
+"""Geodesy: pure functions from covariances to error ellipses, positions and GeoJSON."""

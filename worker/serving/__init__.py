@@ -1,0 +1,1 @@
+"""Serving: batches, sessions, the model contract, the registry and the roll-out."""

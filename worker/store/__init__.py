@@ -1,0 +1,1 @@
+"""Redis: stored outcomes and cached model output."""

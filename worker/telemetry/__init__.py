@@ -1,0 +1,1 @@
+"""Metrics, logs, health and the HTTP server that shows them."""

@@ -5,7 +5,7 @@ The table is data. The documentation (docs/errors.md) is generated from it, the 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -160,4 +160,3 @@ class Problem(BaseModel):
     errors: list[ProblemError] | None = None
     sample: int | None = Field(None, description="Index of the sample within a batch job.", ge=0)
     input_digest: str | None = Field(None, description="Digest of publisher and input; see the stored outcome.")
-    kind: Literal["error"] = "error"

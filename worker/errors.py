@@ -37,7 +37,6 @@ class JobError(HeimdallError):
     def problem(self, job_id: str | None) -> dict[str, Any]:
         """RFC 9457 problem details, as `schemas.problems.Problem` describes them."""
         problem: dict[str, Any] = {
-            "kind": "error",
             "type": PROBLEM_TYPE_PREFIX + self.code,
             "title": self.row.title,
             "detail": self.detail,

@@ -1,0 +1,382 @@
+"""The model contract: how to feed a model and how to read it, as its JSON document says.
+
+A contract is read once when a version is loaded. Everything that can be wrong with it is found then.
+"""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.geo import Latitude, Longitude, Point, Receiver
+from worker.dsp.log_mel import LogMelSpec
+
+METADATA_KEY: Final = "heimdall.contract"
+"""Key of the contract in the `metadata_props` of an ONNX file."""
+FILE_NAME: Final = "contract.json"
+"""Name of the contract beside `model.onnx`; it wins over the one inside."""
+MAX_RECEIVERS: Final = 64
+
+Axis = Literal["batch", "receiver", "mel", "frame", "sample", "column", "iq"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Document(BaseModel):
+    # An unknown key is an error: a misspelt option must not silently fall back to its default.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Slot(_Document):
+    """A receiver the model was trained with; channels find it by id."""
+
+    id: str = Field(min_length=1, max_length=64)
+    geolocation: Point
+
+
+class Slots(_Document):
+    """A fixed network: each receiver has its place in the tensors, absent ones are filled."""
+
+    slots: list[Slot] = Field(min_length=1, max_length=MAX_RECEIVERS)
+    min_present: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ids = [slot.id for slot in self.slots]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two slots share an id")
+        if self.min_present > len(ids):
+            raise ValueError(f"min_present {self.min_present} is more than the {len(ids)} slots")
+        return self
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the receiver axis."""
+        return len(self.slots)
+
+
+class SetLimits(_Document):
+    """How many receivers a set-based model takes, and which are kept when there are more."""
+
+    max: int = Field(ge=1, le=MAX_RECEIVERS)
+    keep: Literal["strongest"] = "strongest"
+
+
+class ReceiverSet(_Document):
+    """Any receivers, up to a number; rows beyond those present are filled."""
+
+    set: SetLimits
+    min_present: int = Field(1, ge=1)
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the receiver axis."""
+        return self.set.max
+
+
+class Floor(_Document):
+    """What keeps the logarithm finite."""
+
+    kind: Literal["add", "clamp"] = "add"
+    value: float = Field(gt=0)
+
+
+class Normalise(_Document):
+    """Fixed statistics keep the level; the others remove it (it is what mel knows of the position)."""
+
+    kind: Literal["none", "fixed", "per_sample", "per_receiver"] = "none"
+    mean: Number = 0.0
+    std: float = Field(1.0, gt=0)
+
+
+class Frames(_Document):
+    """A fixed number of frames: where to crop, and with what to pad."""
+
+    count: int = Field(ge=1)
+    place: Literal["start", "centre"] = "start"
+    pad: Literal["zeros", "reflect", "edge"] = "zeros"
+
+
+class _Input(_Document):
+    dtype: Literal["float32", "float64", "float16", "int64", "int32", "bool"] = "float32"
+    axes: list[Axis]
+    fill: Number = Field(0.0, description="Value of the rows of absent receivers, after normalisation.")
+
+    @model_validator(mode="after")
+    def _axes_once(self) -> Self:
+        if len(set(self.axes)) != len(self.axes):
+            raise ValueError(f"axes {self.axes} name one axis twice")
+        if "batch" not in self.axes:
+            raise ValueError(f"axes {self.axes} have no batch axis: items could not be run together")
+        return self
+
+
+class LogMelInput(_Input):
+    """Log-mel spectrogram of every receiver: axes batch, receiver, mel, frame."""
+
+    feature: Literal["log_mel"]
+    signal: Literal["iq", "envelope"] = "iq"
+    n_fft: int = Field(ge=16, le=65_536)
+    hop: int = Field(ge=1)
+    window: Literal["hann", "hamming", "blackman", "boxcar"] = "hann"
+    sides: Literal["one", "two"] = "two"
+    n_mels: int = Field(ge=1, le=1024)
+    fmin: Number
+    fmax: Number
+    sample_rate: float = Field(gt=0, description="Rate the filters are built for: nominal or literal, hertz.")
+    mel_scale: Literal["htk", "slaney", "linear"] = "htk"
+    filter_norm: Literal["slaney", "none"] = "none"
+    power_scale: Literal["none", "1/n_fft", "1/sum(w)²"] = "none"
+    floor: Floor
+    log: Literal["ln", "db"] = "db"
+    normalise: Normalise = Normalise()
+    frames: Frames | None = None
+    receiver_padding: Literal["fill", "repeat"] = "fill"
+
+    @property
+    def spec(self) -> LogMelSpec:
+        """The same, as the signal processing takes it."""
+        return LogMelSpec(
+            signal=self.signal,
+            n_fft=self.n_fft,
+            hop=self.hop,
+            window=self.window,
+            sides=self.sides,
+            n_mels=self.n_mels,
+            fmin_hz=self.fmin,
+            fmax_hz=self.fmax,
+            sample_rate_hz=self.sample_rate,
+            mel_scale=self.mel_scale,
+            filter_norm=self.filter_norm,
+            power_scale=self.power_scale,
+            floor=self.floor.kind,
+            floor_value=self.floor.value,
+            log=self.log,
+            normalise=self.normalise.kind,
+            mean=self.normalise.mean,
+            std=self.normalise.std,
+            n_frames=self.frames.count if self.frames else None,
+            place=self.frames.place if self.frames else "start",
+            pad_mode=self.frames.pad if self.frames else "zeros",
+        )
+
+
+ColumnName = Literal[
+    "snr_db",
+    "psd_dbm_hz",
+    "freq_offset_hz",
+    "signal_present",
+    "lat",
+    "lon",
+    "alt",
+    "north_m",
+    "east_m",
+    "delta_lat",
+    "delta_lon",
+    "center_frequency",
+]
+
+
+class Column(_Document):
+    """One receiver feature: (value - offset) / scale, then clipped."""
+
+    name: ColumnName
+    offset: Number = 0.0
+    scale: Number = 1.0
+    clip: tuple[Number, Number] | None = None
+    threshold_db: Number = Field(0.0, description="signal_present is 1 where the SNR is above it.")
+
+    @model_validator(mode="after")
+    def _scale_not_zero(self) -> Self:
+        if self.scale == 0:
+            raise ValueError(f"column {self.name}: a scale of 0 divides by zero")
+        return self
+
+
+class ReceiverFeaturesInput(_Input):
+    """Columns of figures per receiver: axes batch, receiver, column."""
+
+    feature: Literal["receiver_features"]
+    columns: list[Column] = Field(min_length=1)
+
+
+class ReceiverPositionsInput(_Input):
+    """Positions of the receivers, as columns: axes batch, receiver, column."""
+
+    feature: Literal["receiver_positions"]
+    columns: list[Column] = Field(min_length=1)
+
+
+class ReceiverIdsInput(_Input):
+    """Integer identity of each receiver: axes batch, receiver."""
+
+    feature: Literal["receiver_ids"]
+    table: dict[str, int]
+    unknown: int | None = Field(None, description="Value of an id not in the table; absent = the job is refused.")
+
+
+class ReceiverMaskInput(_Input):
+    """Which rows hold a receiver: axes batch, receiver."""
+
+    feature: Literal["receiver_mask"]
+    true_means: Literal["present", "absent"]
+
+
+class IqInput(_Input):
+    """The samples themselves: axes batch, receiver, iq, sample, where iq = [i, q]."""
+
+    feature: Literal["iq"]
+    length: int = Field(ge=1)
+    place: Literal["start", "centre"] = "start"
+    pad: Literal["zeros", "reflect", "edge"] = "zeros"
+    scale: Number = 1.0
+
+
+Input = Annotated[
+    LogMelInput | ReceiverFeaturesInput | ReceiverPositionsInput | ReceiverIdsInput | ReceiverMaskInput | IqInput,
+    Field(discriminator="feature"),
+]
+
+FEATURE_AXES: Final[dict[str, frozenset[str]]] = {
+    "log_mel": frozenset({"batch", "receiver", "mel", "frame"}),
+    "receiver_features": frozenset({"batch", "receiver", "column"}),
+    "receiver_positions": frozenset({"batch", "receiver", "column"}),
+    "receiver_ids": frozenset({"batch", "receiver"}),
+    "receiver_mask": frozenset({"batch", "receiver"}),
+    "iq": frozenset({"batch", "receiver", "iq", "sample"}),
+}
+
+PositionAxis = Literal["latitude", "longitude", "north", "east"]
+
+
+class Origin(_Document):
+    """A fixed origin of relative positions."""
+
+    latitude: Latitude
+    longitude: Longitude
+
+
+class Position(_Document):
+    """How the position output is read: raw * scale + offset, per axis, in `frame`."""
+
+    output: str
+    frame: Literal["wgs84_deg", "delta_deg", "enu_m"]
+    origin: Origin | Literal["centroid"] | None = None
+    axes: tuple[PositionAxis, PositionAxis]
+    scale: tuple[Number, Number] = (1.0, 1.0)
+    offset: tuple[Number, Number] = (0.0, 0.0)
+    metres_per_degree: tuple[float, float] | None = Field(
+        None, description="[latitude, longitude] of the flat plane the model was trained on; absent = WGS84."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        expected = {"north", "east"} if self.frame == "enu_m" else {"latitude", "longitude"}
+        if set(self.axes) != expected:
+            raise ValueError(f"frame {self.frame} has the axes {sorted(expected)}, not {list(self.axes)}")
+        if (self.frame == "wgs84_deg") != (self.origin is None):
+            raise ValueError("wgs84_deg takes no origin; delta_deg and enu_m need one ('centroid' or fixed)")
+        return self
+
+
+class Uncertainty(_Document):
+    """How the uncertainty output is read, in the unit of the raw position output."""
+
+    output: str
+    kind: Literal["sigma", "variance", "log_variance", "cholesky", "sigma_rho"]
+    of: Literal["axis", "total"] = "axis"
+    scale: float = Field(1.0, gt=0, description="Factor on the standard deviations, from recalibration.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.of == "total" and self.kind in {"cholesky", "sigma_rho"}:
+            raise ValueError(f"{self.kind} describes both axes; `of: total` has no meaning with it")
+        return self
+
+
+class Confidence(_Document):
+    """An output in 0..1 that says how sure the model is."""
+
+    output: str
+
+
+class Golden(_Document):
+    """A vector the model must reproduce before it may serve: IQ as a job would carry it, or tensors."""
+
+    sigmf: dict[str, Any] | None = Field(None, description="Metadata of the recording, as in a job.")
+    body: str | None = Field(None, description="The dataset, base64.")
+    tensors: dict[str, list[Any]] | None = Field(None, description="Graph inputs, where no IQ level is possible.")
+    expected: dict[str, list[Any]]
+    rtol: float = Field(1e-3, ge=0)
+    atol: float = Field(1e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.tensors is None) == (self.body is None) or (self.body is None) != (self.sigmf is None):
+            raise ValueError("a golden vector has either sigmf and body, or tensors")
+        return self
+
+
+class ModelContract(_Document):
+    """The whole document."""
+
+    version: Literal["1"] = "1"
+    sample_rate: float | None = Field(None, gt=0, description="Hertz; null = any.")
+    min_samples: int = Field(512, ge=1)
+    area: tuple[Longitude, Latitude, Longitude, Latitude] | dict[str, Any] | None = Field(
+        None, description="Where the model is valid: a bbox [west, south, east, north] or a GeoJSON Polygon."
+    )
+    level: Literal["dbfs", "dbm"] = "dbfs"
+    receivers: Slots | ReceiverSet
+    inputs: dict[str, Input] = Field(min_length=1)
+    position: Position
+    uncertainty: Uncertainty
+    confidence: Confidence | None = None
+    golden: list[Golden] = []
+    card: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> Self:
+        for name, bound in self.inputs.items():
+            allowed = FEATURE_AXES[bound.feature]
+            missing = allowed - set(bound.axes)
+            if not set(bound.axes) <= allowed or (missing - {"receiver"}) or (missing and self.capacity > 1):
+                raise ValueError(f"input {name}: {bound.feature} has the axes {sorted(allowed)}, not {bound.axes}")
+        return self
+
+    @model_validator(mode="after")
+    def _area_is_polygon(self) -> Self:
+        if isinstance(self.area, dict) and self.area.get("type") != "Polygon":
+            raise ValueError("area is a bbox [west, south, east, north] or a GeoJSON Polygon")
+        return self
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the receiver axis."""
+        return self.receivers.capacity
+
+    @property
+    def required_samples(self) -> int:
+        """Least number of samples per receiver: what is asked for, and one whole FFT."""
+        return max([self.min_samples, *(i.n_fft for i in self.inputs.values() if isinstance(i, LogMelInput))])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph outputs that are read, each once."""
+        names = [self.position.output, self.uncertainty.output]
+        return tuple(dict.fromkeys([*names, *([self.confidence.output] if self.confidence else [])]))
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether a job must say where its receivers stand."""
+        features = {i.feature for i in self.inputs.values()}
+        return (
+            isinstance(self.receivers, Slots)
+            or self.position.origin == "centroid"
+            or bool(features & {"receiver_features", "receiver_positions", "receiver_ids"})
+        )
+
+
+def slot_receivers(contract: ModelContract) -> list[Receiver]:
+    """Receivers of a slot-based contract, in slot order; empty for a set."""
+    if not isinstance(contract.receivers, Slots):
+        return []
+    return [Receiver(id=slot.id, geolocation=slot.geolocation) for slot in contract.receivers.slots]

@@ -16,6 +16,9 @@ from schemas.time import DateTime
 _DATATYPE: Final = re.compile(r"^(?P<kind>[cr])(?P<number>f64|f32|i32|i16|u32|u16|i8|u8)(?:_(?P<endian>le|be))?$")
 
 
+_KINDS: Final[dict[str, Literal["f", "i", "u"]]] = {"f": "f", "i": "i", "u": "u"}
+
+
 class DatatypeError(ValueError):
     """Not a datatype that this wire takes; the message says which would be."""
 
@@ -70,8 +73,7 @@ class Datatype:
                 f"datatype {name!r}: "
                 + ("one-byte types carry no _le or _be" if size == 1 else f"say the byte order: {name}_le or {name}_be")
             )
-        kind = match["number"][0]
-        assert kind in ("f", "i", "u")
+        kind = _KINDS[match["number"][0]]
         return cls(name, kind, size, "|" if size == 1 else ("<" if match["endian"] == "le" else ">"))
 
 

@@ -146,7 +146,7 @@ class LogMelInput(_Input):
             sample_rate_hz=self.sample_rate,
             mel_scale=self.mel_scale,
             filter_norm=self.filter_norm,
-            power_scale=self.power_scale,
+            power_scale="1/sum(w)^2" if self.power_scale == "1/sum(w)²" else self.power_scale,
             floor=self.floor.kind,
             floor_value=self.floor.value,
             log=self.log,
@@ -304,7 +304,9 @@ class Golden(_Document):
     sigmf: dict[str, Any] | None = Field(None, description="Metadata of the recording, as in a job.")
     body: str | None = Field(None, description="The dataset, base64.")
     tensors: dict[str, list[Any]] | None = Field(None, description="Graph inputs, where no IQ level is possible.")
-    expected: dict[str, list[Any]]
+    expected: dict[str, list[Any]] = Field(
+        description="Raw outputs: of the one item where IQ is given, with their batch axis where tensors are."
+    )
     rtol: float = Field(1e-3, ge=0)
     atol: float = Field(1e-4, ge=0)
 

@@ -1,0 +1,40 @@
+"""Start of a worker: settings → logs → service → exit code."""
+
+import os
+import sys
+
+# One core computes features while the other runs the model: a product of matrices must not fan out.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import asyncio
+
+import uvloop
+from pydantic import ValidationError
+
+from worker.config import ENV_PREFIX, Settings
+from worker.service import Service
+from worker.telemetry.logs import configure
+
+EXIT_SETTINGS = 2
+
+
+def main() -> int:
+    """Run a worker; its exit code."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            names = "/".join(f"{ENV_PREFIX}{str(part).upper()}" for part in problem["loc"])
+            print(f"heimdall-worker: {names or 'settings'}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+        return EXIT_SETTINGS
+    configure(settings.log_level, settings.log_format, settings.instance)
+
+    async def serve() -> int:
+        return await Service(settings).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

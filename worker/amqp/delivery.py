@@ -1,0 +1,169 @@
+"""A job as the broker delivered it, its envelope checked. The body is not looked at here."""
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from aio_pika.abc import AbstractIncomingMessage
+from pydantic import ValidationError
+
+from schemas.job import (
+    JOB_ID,
+    JSON_CONTENT_TYPE,
+    MAX_CORRELATION_ID,
+    MAX_SIGMF_HEADER_BYTES,
+    SIGMF_CONTENT_TYPE,
+    JobHeaders,
+)
+from schemas.problems import ProblemError
+from worker.errors import JobError, MalformedEnvelope, TooLarge
+
+if TYPE_CHECKING:
+    from worker.amqp.session import AmqpSession
+
+_UNGUESSABLE: Final = re.compile(r"amq\.(rabbitmq\.reply-to|gen-)[\x21-\x7e]{1,200}", re.ASCII)
+_USER_QUEUE: Final = "heimdall.reply."
+_MAX_QUEUE_NAME: Final = 255
+_CONTENT_TYPES: Final = (SIGMF_CONTENT_TYPE, JSON_CONTENT_TYPE)
+_DEFAULTS: Final = JobHeaders()
+_SUSPICIOUS_DELIVERIES: Final = 2
+_READ: Final = frozenset(JobHeaders.model_fields)
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """One delivery of one job.
+
+    Attributes:
+        session: that delivered it, and alone can settle it.
+        message: of the library.
+        job_id: None where the message has no valid one.
+        reply_to: None where there is none, or where the one there is was refused.
+        headers: as validated; the defaults where they are not valid.
+        sigmf: the header of that name.
+        problem: what is wrong with the envelope, or None.
+        redelivered: the broker delivered it before.
+        crashes: how often the broker delivered it before, as far as it says.
+        received: monotonic seconds.
+    """
+
+    session: "AmqpSession"
+    message: AbstractIncomingMessage
+    job_id: str | None
+    content_type: str
+    correlation_id: str | None
+    reply_to: str | None
+    user_id: str | None
+    headers: JobHeaders
+    sigmf: str | bytes | None
+    problem: JobError | None
+    redelivered: bool
+    crashes: int
+    received: float = field(default_factory=time.monotonic)
+
+    @property
+    def tag(self) -> int:
+        """Delivery tag, valid on the session's channel alone."""
+        tag = self.message.delivery_tag
+        assert tag is not None
+        return tag
+
+    @property
+    def body(self) -> bytes:
+        """The job's body."""
+        return self.message.body
+
+    @property
+    def suspect(self) -> bool:
+        """Seen twice before: a worker may have died of it, so it runs alone."""
+        return self.crashes >= _SUSPICIOUS_DELIVERIES
+
+    @property
+    def queued_s(self) -> float | None:
+        """Seconds from publish to delivery, where the publisher set a timestamp; it has whole seconds only."""
+        stamp = self.message.timestamp
+        return max(0.0, time.time() - stamp.timestamp()) if stamp else None
+
+
+def read_delivery(session: "AmqpSession", message: AbstractIncomingMessage, max_body_bytes: int) -> Delivery:
+    """Check the envelope of a message. Never raises: what is wrong stands in `problem`."""
+    problem: JobError | None = None
+    headers = _DEFAULTS
+    raw = message.headers or {}
+    try:
+        _check_properties(message)
+        if len(message.body) > max_body_bytes:
+            raise TooLarge(f"the body has {len(message.body)} bytes; the limit is {max_body_bytes}")
+        headers = _read_headers(raw)
+    except JobError as error:
+        problem = error
+    refused = refuse_reply_to(message.reply_to, message.user_id)
+    count = raw.get("x-delivery-count", 1 if message.redelivered else 0)
+    sigmf = raw.get("sigmf")
+    return Delivery(
+        session=session,
+        message=message,
+        job_id=message.message_id if message.message_id and JOB_ID.fullmatch(message.message_id) else None,
+        content_type=message.content_type or "",
+        correlation_id=message.correlation_id,
+        reply_to=None if refused else message.reply_to,
+        user_id=message.user_id,
+        headers=headers,
+        sigmf=sigmf if isinstance(sigmf, str | bytes) else None,
+        problem=refused or problem,
+        redelivered=bool(message.redelivered),
+        crashes=count if isinstance(count, int) else 0,
+    )
+
+
+def _check_properties(message: AbstractIncomingMessage) -> None:
+    if not message.message_id or not JOB_ID.fullmatch(message.message_id):
+        raise MalformedEnvelope(
+            f"message_id is {message.message_id!r:.140}; it must be the job id, 1-128 of A-Z a-z 0-9 . _ -"
+        )
+    if message.content_type not in _CONTENT_TYPES:
+        raise MalformedEnvelope(
+            f"content_type is {message.content_type!r:.140}; it must be {' or '.join(_CONTENT_TYPES)}"
+        )
+    if len(message.correlation_id or "") > MAX_CORRELATION_ID:
+        raise MalformedEnvelope(f"correlation_id is longer than {MAX_CORRELATION_ID} characters")
+
+
+def _read_headers(raw: dict[str, Any]) -> JobHeaders:
+    asked = {name: _text(name, raw[name]) for name in _READ & raw.keys()}
+    if not asked:
+        return _DEFAULTS
+    if len(asked.get("sigmf") or "") > MAX_SIGMF_HEADER_BYTES:
+        raise TooLarge(f"the header `sigmf` is longer than {MAX_SIGMF_HEADER_BYTES} bytes")
+    try:
+        return JobHeaders.model_validate(asked)
+    except ValidationError as error:
+        found = [
+            ProblemError(detail=e["msg"][:300], pointer="headers/" + "/".join(map(str, e["loc"])))
+            for e in error.errors(include_url=False, include_input=False)[:5]
+        ]
+        raise MalformedEnvelope("; ".join(f"{f.pointer}: {f.detail}" for f in found), found) from None
+
+
+def _text(name: str, value: Any) -> Any:
+    # Some clients send text as byte arrays.
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise MalformedEnvelope(f"the header {name} is not UTF-8") from None
+
+
+def refuse_reply_to(reply_to: str | None, user_id: str | None) -> MalformedEnvelope | None:
+    """Where replies may go: an address nobody can guess, or a queue under the job's broker-validated user."""
+    if not reply_to or _UNGUESSABLE.fullmatch(reply_to):
+        return None
+    own = f"{_USER_QUEUE}{user_id}." if user_id else None
+    if own and reply_to.startswith(own) and len(own) < len(reply_to) <= _MAX_QUEUE_NAME:
+        return None
+    return MalformedEnvelope(
+        f"reply_to {reply_to!r:.140} is refused: use direct reply-to, a queue the broker named (amq.gen-…), or "
+        f"{_USER_QUEUE}<user>.<name> with user_id set to <user>"
+    )

@@ -1,0 +1,241 @@
+"""One session with the broker: a connection that consumes and one that publishes, which live and die together.
+
+A delivery belongs to the session that delivered it. When either connection is lost, the session ends: the broker
+delivers again what was not acknowledged, and the store repeats what was already computed. So nothing needs repair.
+
+Two connections, because an alarm of the broker blocks those that publish.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import aio_pika
+import aiormq.exceptions
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from yarl import URL
+
+from worker.amqp.delivery import Delivery, read_delivery
+from worker.amqp.flow import Flow
+from worker.amqp.ledger import AckLedger
+from worker.amqp.topology import Topology
+from worker.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S: Final = 10
+STEP_TIMEOUT_S: Final = 15.0
+LOST: Final = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
+"""What the library raises when a channel or connection is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message to publish, and whether somebody must take it."""
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    content_type: str
+    mandatory: bool = False
+    persistent: bool = False
+    correlation_id: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+
+
+class AmqpSession:
+    """An open session; `open_session` makes one.
+
+    Args:
+        consumer: connection that consumes.
+        publisher: connection that publishes.
+        confirm_timeout: seconds a confirm may take before the session is given up.
+    """
+
+    def __init__(self, consumer: AbstractConnection, publisher: AbstractConnection, confirm_timeout: float) -> None:
+        self.consumer = consumer
+        self.publisher = publisher
+        self.lost = asyncio.Event()
+        self.idle = asyncio.Event()
+        """Set while the broker sends no jobs."""
+        self.idle.set()
+        self._confirm_timeout = confirm_timeout
+        self._ledger = AckLedger()
+        # The connection holds its channels weakly.
+        self._jobs: AbstractChannel
+        self._out: AbstractChannel
+        self.control: AbstractChannel
+        self._queue: AbstractQueue
+        self._exchanges: dict[str, Any] = {}
+
+    async def prepare(self, topology: Topology, prefetch_count: int) -> None:
+        """Open the channels and establish the topology."""
+        for connection in (self.consumer, self.publisher):
+            connection.close_callbacks.add(self._on_lost)
+        self._out = await self._channel(self.publisher, on_return_raises=True)
+        self._jobs = await self._channel(self.consumer, publisher_confirms=False)
+        self.control = await self._channel(self.consumer, publisher_confirms=False)
+        self._queue = await topology.establish(self._jobs, STEP_TIMEOUT_S)
+        await self._jobs.set_qos(prefetch_count=prefetch_count, timeout=STEP_TIMEOUT_S)
+        underlay = await self._jobs.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(self._on_lost)
+
+    async def consume(self, flow: Flow, take: Callable[[Delivery], None], max_body_bytes: int) -> None:
+        """Consume while the flow is open. Ends only by an exception or cancellation."""
+
+        async def on_message(message: AbstractIncomingMessage) -> None:
+            delivery = read_delivery(self, message, max_body_bytes)
+            self._ledger.deliver(delivery.tag)
+            take(delivery)
+
+        while True:
+            await flow.wait(open_=True)
+            consumer_tag = await self._queue.consume(on_message, timeout=STEP_TIMEOUT_S)
+            self.idle.clear()
+            log.info("consumer.started", queue=self._queue.name)
+            await flow.wait(open_=False)
+            await self._queue.cancel(consumer_tag, timeout=STEP_TIMEOUT_S)
+            self.idle.set()
+            log.info("consumer.stopped", reasons=flow.reasons)
+
+    async def publish(self, publications: Sequence[Publication]) -> list[bool]:
+        """Publish, and await all confirms together.
+
+        Returns:
+            Per message whether it was routed; those that are not mandatory always count as routed.
+
+        Raises:
+            Unavailable: a confirm did not come, or the broker refused; the session is lost then.
+        """
+        results = await asyncio.gather(*(self._publish(p) for p in publications), return_exceptions=True)
+        failure = next((result for result in results if isinstance(result, BaseException)), None)
+        if failure is not None:
+            self.lost.set()
+            raise Unavailable(f"publishing failed: {failure!r}") from failure
+        return [result is True for result in results]
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge finished deliveries of this session, as few frames as possible.
+
+        On a session that was lost this does nothing: the broker delivers them again.
+        """
+        finished = {delivery.tag: delivery.message for delivery in deliveries}
+        for tag, multiple in self._ledger.finish(set(finished)):
+            await self._settle(partial(finished[tag].ack, multiple=multiple))
+
+    async def release(self, deliveries: Iterable[Delivery]) -> int:
+        """Give deliveries back to the queue, unfinished; those settled already are left out.
+
+        Returns:
+            How many were released.
+        """
+        released = 0
+        for delivery in deliveries:
+            if self._ledger.drop(delivery.tag):
+                await self._settle(partial(delivery.message.nack, requeue=True))
+                released += 1
+        return released
+
+    @property
+    def held(self) -> int:
+        """Deliveries not settled."""
+        return len(self._ledger)
+
+    async def close(self) -> None:
+        """Close both connections, within bounds."""
+        self.lost.set()
+        for connection in (self.consumer, self.publisher):
+            try:
+                await asyncio.wait_for(connection.close(), HEARTBEAT_S)
+            except (*LOST, asyncio.CancelledError) as error:
+                if _cancelled():
+                    raise
+                log.debug("broker.close_failed", error=repr(error))
+
+    async def _publish(self, publication: Publication) -> bool:
+        message = aio_pika.Message(
+            publication.body,
+            headers=publication.headers,
+            content_type=publication.content_type,
+            correlation_id=publication.correlation_id,
+            delivery_mode=2 if publication.persistent else 1,
+        )
+        exchange = await self._exchange(publication.exchange)
+        try:
+            await exchange.publish(
+                message, publication.routing_key, mandatory=publication.mandatory, timeout=self._confirm_timeout
+            )
+        except aio_pika.exceptions.PublishError:  # Returned: no queue took it.
+            return False
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            # A silent broker makes the library cancel the wait for the confirm, though nobody cancelled this task.
+            raise Unavailable("the connection was lost while a confirm was awaited") from None
+        return True
+
+    async def _exchange(self, name: str) -> Any:
+        if name not in self._exchanges:
+            self._exchanges[name] = (
+                await self._out.get_exchange(name, ensure=False) if name else self._out.default_exchange
+            )
+        return self._exchanges[name]
+
+    async def _settle(self, settle: Callable[[], Awaitable[None]]) -> None:
+        if self.lost.is_set():
+            return
+        try:
+            await settle()
+        except LOST as error:
+            log.info("broker.settle_failed", error=repr(error))
+            self.lost.set()
+
+    async def _channel(self, connection: AbstractConnection, **options: bool) -> AbstractChannel:
+        channel = connection.channel(**options)
+        await asyncio.wait_for(channel.initialize(), STEP_TIMEOUT_S)
+        channel.close_callbacks.add(self._on_lost)
+        return channel
+
+    def _on_lost(self, *_: Any) -> None:
+        self.lost.set()
+
+
+async def open_session(
+    url: str, topology: Topology, *, prefetch_count: int, confirm_timeout: float, name: str
+) -> AmqpSession:
+    """Connect twice and prepare everything.
+
+    Raises:
+        Unavailable: the broker cannot be reached, or refuses; the message has no secrets.
+    """
+    opened: list[AbstractConnection] = []
+    try:
+        opened.append(await _connect(url, f"heimdall-worker {name} (consume)"))
+        opened.append(await _connect(url, f"heimdall-worker {name} (publish)"))
+        session = AmqpSession(opened[0], opened[1], confirm_timeout)
+        await session.prepare(topology, prefetch_count)
+    except BaseException as error:
+        for connection in opened:
+            await asyncio.wait_for(connection.close(), HEARTBEAT_S)
+        if isinstance(error, LOST) or (isinstance(error, asyncio.CancelledError) and not _cancelled()):
+            raise Unavailable(f"RabbitMQ at {_where(url)}: {error!r}") from error
+        raise
+    return session
+
+
+async def _connect(url: str, name: str) -> AbstractConnection:
+    with_heartbeat = URL(url).update_query(heartbeat=HEARTBEAT_S)
+    return await aio_pika.connect(with_heartbeat, timeout=STEP_TIMEOUT_S, client_properties={"connection_name": name})
+
+
+def _where(url: str) -> str:
+    parsed = URL(url)
+    return f"{parsed.host}:{parsed.port or 5672}{parsed.path}"
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,101 @@
+"""Settings from the environment, frozen, checked against each other; docs/configuration.md is made of them."""
+
+import os
+import socket
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "HEIMDALL_"
+_MIB = 1024 * 1024
+_BATCHES_PREFETCHED = 4
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Names of variables: `HEIMDALL_` and the upper-case field."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+    amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1/"), description="URL of RabbitMQ.")
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="URL of Redis, 7.0 or later.")
+    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow server, or sqlite:///….")
+    model_name: str = Field("heimdall", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Registered model to serve.")
+    instance: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        pattern=r"^[A-Za-z0-9_.-]{1,128}$",
+        description="Name of this worker in logs, replies and control; by default host name and process id.",
+    )
+
+    routing_key: str = Field("localize", pattern=r"^localize(\.[A-Za-z0-9_-]+)?$", description="Of the jobs served.")
+    queue: str = Field("heimdall.inference", pattern=r"^heimdall\.[A-Za-z0-9_.-]+$", description="Queue of the jobs.")
+    declare_topology: bool = Field(
+        True, description="Declare exchanges and queues; false = they exist, the worker has no configure permission."
+    )
+    queue_max_bytes: int = Field(1024 * _MIB, ge=_MIB, description="Bytes at which the job queue refuses publishers.")
+    dead_max_bytes: int = Field(256 * _MIB, ge=_MIB, description="Bytes that heimdall.dead keeps.")
+    prefetch_count: int = Field(128, ge=1, le=65_535, description="Jobs held at once, at least 4 batches.")
+    confirm_timeout_s: float = Field(30.0, gt=0, description="Longest wait for a broker's confirm.")
+    events_enabled: bool = Field(True, description="Publish each result and error to heimdall.events.")
+    control_users: Names = Field(("operator",), description="Users whose commands count; comma-separated.")
+
+    max_batch_size: int = Field(32, ge=1, le=1024, description="Samples of one ONNX run, jobs of one micro-batch.")
+    max_wait_ms: float = Field(5.0, ge=0, description="Longest wait of a job for its batch, when not eager.")
+    eager: bool = Field(True, description="Dispatch at once when the features stage is free.")
+    max_body_bytes: int = Field(4 * _MIB, ge=1024, description="Largest body of a job.")
+    memory_budget_bytes: int = Field(1024 * _MIB, ge=_MIB, description="prefetch_count x max_body_bytes must fit.")
+    stale_after_s: float = Field(10.0, gt=0, description="Age at which a result is flagged `stale`.")
+
+    providers: Names = Field(("CPUExecutionProvider",), description="ONNX Runtime providers, best first.")
+    intra_op_threads: int = Field(1, ge=1, description="Threads of one ONNX run.")
+    require_golden: bool = Field(True, description="Refuse a model without golden vectors.")
+    reload_jitter_s: float = Field(0.0, ge=0, description="Random delay before a reload, so that a fleet spreads out.")
+
+    result_ttl_s: int = Field(3600, ge=1, description="Life of a stored outcome.")
+    redis_hold_s: float = Field(300.0, gt=0, description="How long held jobs wait for Redis before they are released.")
+    redis_timeout_s: float = Field(5.0, gt=0, description="Longest wait for one answer of Redis.")
+    cache_enabled: bool = Field(True, description="Cache model output by input.")
+    cache_ttl_s: int = Field(600, ge=1, description="Life of a cached output.")
+
+    http_host: str = Field("127.0.0.1", description="Address of metrics, health and model information.")
+    http_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 = any free one, which is logged.")
+    live_timeout_s: float = Field(60.0, gt=0, description="Held jobs without any progress for so long: not alive.")
+    grace_s: float = Field(30.0, gt=5, description="Time between SIGTERM and SIGKILL; 5 s of it are kept in reserve.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field("json", description="One JSON object per line, or for a terminal.")
+
+    @field_validator("control_users", "providers", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_amqp_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise ValueError("must start with amqp:// or amqps://")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.prefetch_count < _BATCHES_PREFETCHED * self.max_batch_size:
+            raise ValueError(
+                f"prefetch_count {self.prefetch_count} is less than {_BATCHES_PREFETCHED} x max_batch_size "
+                f"{self.max_batch_size}: the stages (filling, features, session, settling) would starve"
+            )
+        held = self.prefetch_count * self.max_body_bytes
+        if held > self.memory_budget_bytes:
+            raise ValueError(
+                f"prefetch_count x max_body_bytes is {held} bytes, over memory_budget_bytes "
+                f"{self.memory_budget_bytes}: lower one of the two, or raise the budget"
+            )
+        return self

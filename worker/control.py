@@ -1,0 +1,136 @@
+"""Commands of operators: who may give them is checked first, then what they say; every worker answers for itself."""
+
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from aio_pika.abc import AbstractIncomingMessage
+from pydantic import ValidationError
+
+from schemas.control import ALL_WORKERS, COMMAND, EXCHANGE, Command, CommandReply, Info, Ping, Reload, ServedVersion
+from worker.amqp.delivery import refuse_reply_to
+from worker.amqp.session import STEP_TIMEOUT_S, AmqpSession, Publication
+from worker.errors import HeimdallError, Unavailable
+from worker.serving.model import Models
+from worker.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+MAX_COMMAND_BYTES: Final = 4096
+_REMEMBERED: Final = 1000
+
+
+class Control:
+    """Hears and carries out commands.
+
+    Args:
+        instance: name of this worker.
+        users: whose commands count; the broker has validated who sent them.
+        reload: serves what the registry says; returns what was done.
+        state: describes the worker.
+        models: what serves.
+        metrics: counts commands.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        users: tuple[str, ...],
+        reload: Callable[[str | None], Awaitable[str]],
+        state: Callable[[], str],
+        models: Models,
+        metrics: Metrics,
+    ) -> None:
+        self._instance = instance
+        self._users = users
+        self._reload = reload
+        self._state = state
+        self._models = models
+        self._metrics = metrics
+        self._done: OrderedDict[str, CommandReply] = OrderedDict()
+
+    async def listen(self, session: AmqpSession) -> None:
+        """Hear commands in this session, on a queue of its own that goes with it."""
+        queue = await session.control.declare_queue(exclusive=True, auto_delete=True, timeout=STEP_TIMEOUT_S)
+        for key in (ALL_WORKERS, f"worker.{self._instance}"):
+            await queue.bind(EXCHANGE, key, timeout=STEP_TIMEOUT_S)
+
+        async def on_message(message: AbstractIncomingMessage) -> None:
+            await self._handle(session, message)
+
+        await queue.consume(on_message, no_ack=True, timeout=STEP_TIMEOUT_S)
+
+    async def _handle(self, session: AmqpSession, message: AbstractIncomingMessage) -> None:
+        reply = await self._answer(message)
+        self._metrics.commands.labels("done" if reply.ok else "refused").inc()
+        log.info(
+            "control.command",
+            command=reply.command,
+            command_id=reply.command_id,
+            user=message.user_id,
+            ok=reply.ok,
+            detail=reply.detail,
+        )
+        if not message.reply_to or refuse_reply_to(message.reply_to, message.user_id):
+            return
+        answer = Publication(
+            exchange="",
+            routing_key=message.reply_to,
+            body=reply.model_dump_json().encode(),
+            content_type="application/json",
+            mandatory=True,
+            correlation_id=message.correlation_id,
+        )
+        try:
+            await session.publish([answer])
+        except Unavailable as error:
+            log.warning("control.reply_lost", command_id=reply.command_id, error=str(error))
+
+    async def _answer(self, message: AbstractIncomingMessage) -> CommandReply:
+        if message.user_id is None or message.user_id not in self._users:
+            return self._reply(None, ok=False, detail=f"user {message.user_id!r} may not command this worker")
+        if len(message.body) > MAX_COMMAND_BYTES:
+            return self._reply(None, ok=False, detail=f"a command has at most {MAX_COMMAND_BYTES} bytes")
+        try:
+            command = COMMAND.validate_json(message.body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            return self._reply(None, ok=False, detail=f"no valid command: {first['loc']}: {first['msg']}")
+        if command.command_id in self._done:
+            return self._done[command.command_id]
+        reply = await self._carry_out(command)
+        self._done[command.command_id] = reply
+        if len(self._done) > _REMEMBERED:
+            self._done.popitem(last=False)
+        return reply
+
+    async def _carry_out(self, command: Command) -> CommandReply:
+        match command:
+            case Ping():
+                return self._reply(command, ok=True, detail="pong")
+            case Info():
+                return self._reply(command, ok=True, detail="see `serving`")
+            case Reload():
+                try:
+                    return self._reply(command, ok=True, detail=await self._reload(command.expect))
+                except HeimdallError as error:
+                    return self._reply(command, ok=False, detail=str(error))
+
+    def _reply(self, command: Command | None, *, ok: bool, detail: str) -> CommandReply:
+        rollout = self._models.current
+        return CommandReply(
+            command_id=command.command_id if command else None,
+            command=command.command if command else None,
+            instance=self._instance,
+            ok=ok,
+            detail=detail,
+            state=self._state(),
+            serving=[ServedVersion(**version.reference()) for version in (rollout.versions if rollout else ())],
+        )
+
+
+def jitter(longest: float) -> float:
+    """A random delay of at most `longest` seconds."""
+    return random.uniform(0.0, longest)  # noqa: S311 - spreads a fleet, protects nothing

@@ -1,0 +1,209 @@
+"""Log-mel spectrograms of IQ recordings, by a specification that a model carries.
+
+The order of steps is fixed: power, power scale, mel, floor, log, normalise, crop or pad to a number of frames.
+Statistics of a sample or receiver are therefore taken over all its frames, also those that the crop drops.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.dsp.crop_pad import PadMode, Place, crop_or_pad, kept
+from worker.dsp.mel import FilterNorm, MelScale, mel_filterbank
+from worker.dsp.stft import Sides, Window, frame_power, frames_of, n_bins, periodic_window
+
+Signal = Literal["iq", "envelope"]
+PowerScale = Literal["none", "1/n_fft", "1/sum(w)^2"]
+Floor = Literal["add", "clamp"]
+Log = Literal["ln", "db"]
+Normalise = Literal["none", "fixed", "per_sample", "per_receiver"]
+
+# A standard deviation below this counts as this: a constant spectrogram normalises to zeros.
+STD_FLOOR: Final = 1e-8
+_DB_PER_NEPER: Final = 10.0 / math.log(10.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMelSpec:
+    """What a log-mel spectrogram is made of.
+
+    Attributes:
+        signal: `iq` the complex samples, or `envelope` their magnitude |x|.
+        n_fft: samples of a frame, and points of the DFT.
+        hop: samples from one frame to the next.
+        window: periodic.
+        sides: `two` (-f … +f) for `iq`; either for `envelope`.
+        n_mels: number of filters.
+        fmin_hz: lower corner of the first filter.
+        fmax_hz: upper corner of the last filter.
+        sample_rate_hz: the (nominal) rate that the filterbank is built for.
+        mel_scale: spacing of the filters.
+        filter_norm: `slaney` for unit area, `none` for unit peak.
+        power_scale: factor on |X|².
+        floor: `add` floor_value before the log, or `clamp` to it.
+        floor_value: in units of the scaled power; above 0.
+        log: natural logarithm, or decibel (10·lg).
+        normalise: (x - mean)/std with `fixed` mean and std, or with those of all receivers of the sample or of each
+            receiver (population std, floored at 1e-8); or `none`.
+        mean: for `fixed`.
+        std: for `fixed`; above 0.
+        n_frames: length of the last axis; None keeps every frame.
+        place: where to crop and pad.
+        pad_mode: what to pad with, after normalisation.
+
+    Raises:
+        ValueError: a number out of its range, or one side of a complex signal.
+    """
+
+    signal: Signal
+    n_fft: int
+    hop: int
+    n_mels: int
+    fmin_hz: float
+    fmax_hz: float
+    sample_rate_hz: float
+    window: Window = "hann"
+    sides: Sides = "two"
+    mel_scale: MelScale = "htk"
+    filter_norm: FilterNorm = "none"
+    power_scale: PowerScale = "none"
+    floor: Floor = "add"
+    floor_value: float = 1e-10
+    log: Log = "db"
+    normalise: Normalise = "none"
+    mean: float = 0.0
+    std: float = 1.0
+    n_frames: int | None = None
+    place: Place = "start"
+    pad_mode: PadMode = "zeros"
+
+    def __post_init__(self) -> None:
+        for name in ("n_fft", "hop", "n_mels", "n_frames"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be 1 or more, not {count}")
+        for name in ("sample_rate_hz", "floor_value", "std"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and above 0, not {getattr(self, name)}")
+        if self.signal == "iq" and self.sides == "one":
+            raise ValueError("complex IQ has negative frequencies of its own: take sides 'two', or signal 'envelope'")
+
+    @property
+    def n_samples_min(self) -> int:
+        """Samples needed for one frame."""
+        return self.n_fft
+
+    def frames_in(self, n_samples: int) -> int:
+        """Frames of the output for a number of samples (n_samples_min or more)."""
+        return self.n_frames or 1 + (n_samples - self.n_fft) // self.hop
+
+
+class LogMel:
+    """Computes log-mel spectrograms by one specification; window and filterbank are made once.
+
+    An item is computed receiver by receiver, each with products of the same shape, so its bits depend neither on what
+    is computed beside it nor on what was computed before, and the working set stays in the cache. Calls keep no state:
+    one object may serve several threads.
+
+    Arithmetic is float32: bands up to 40 dB below the strongest of their frame are within 1e-4 dB of exact; the error
+    grows tenfold per 20 dB, to 0.15 dB at 110 dB (measured with a tone in noise). Samples beyond 1e15 overflow.
+
+    Args:
+        spec: what to compute.
+
+    Raises:
+        ValueError: a mel filter would be empty, or the band does not fit the sample rate.
+    """
+
+    __slots__ = ("_filters", "_offset", "_scale", "_window", "spec")
+
+    def __init__(self, spec: LogMelSpec) -> None:
+        self.spec = spec
+        window = periodic_window(spec.window, spec.n_fft)
+        self._window = window.astype(np.float32)
+        self._filters = _scaled_filters(spec, window)
+        per_neper = _DB_PER_NEPER if spec.log == "db" else 1.0
+        fixed = spec.normalise == "fixed"
+        # Decibel and fixed normalisation are one affine map of the natural logarithm.
+        self._scale = np.float32(per_neper / spec.std if fixed else per_neper)
+        self._offset = np.float32(-spec.mean / spec.std if fixed else 0.0)
+
+    def __call__(
+        self, iq: npt.NDArray[np.complex64], out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Log-mel spectrogram of one item.
+
+        Args:
+            iq: complex64 (R, N), finite, N at least n_fft.
+            out: float32 (R, n_mels, frames) to write to, if given.
+
+        Returns:
+            float32 (R, n_mels, frames), bands ascending in frequency; `out` if it was given.
+
+        Raises:
+            ValueError: N below n_fft.
+        """
+        spec = self.spec
+        values = self._log_mel(iq)
+        if spec.normalise in ("per_sample", "per_receiver"):
+            for group in [values] if spec.normalise == "per_sample" else values:
+                _standardise(group)
+        fitted = np.swapaxes(values, 1, 2)
+        if spec.n_frames is not None:
+            fitted = crop_or_pad(fitted, spec.n_frames, spec.place, spec.pad_mode)
+        if out is None:
+            return np.ascontiguousarray(fitted)
+        np.copyto(out, fitted)
+        return out
+
+    def _log_mel(self, iq: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
+        """Everything up to fixed normalisation: float32 (R, frames, n_mels), the order the product is fastest in."""
+        spec = self.spec
+        frames = self._frames(iq)
+        values = np.empty((*frames.shape[:2], spec.n_mels), np.float32)
+        power = np.empty((frames.shape[1], n_bins(spec.n_fft, spec.sides)), np.float32)
+        for receiver, mel in zip(frames, values, strict=True):
+            frame_power(receiver, self._window, spec.sides, power)
+            np.matmul(power, self._filters, out=mel)
+        if spec.floor == "add":
+            values += np.float32(spec.floor_value)
+        else:
+            np.maximum(values, np.float32(spec.floor_value), out=values)
+        np.log(values, out=values)
+        values *= self._scale
+        values += self._offset
+        return values
+
+    def _frames(self, iq: npt.NDArray[np.complex64]) -> npt.NDArray[Any]:
+        """Frames (R, frames, n_fft) to transform; without statistics over all frames, only those that are kept."""
+        spec = self.spec
+        frames = frames_of(np.abs(iq) if spec.signal == "envelope" else iq, spec.n_fft, spec.hop)
+        if spec.n_frames is None or spec.normalise in ("per_sample", "per_receiver"):
+            return frames
+        return frames[:, kept(frames.shape[1], spec.n_frames, spec.place)]
+
+
+def _scaled_filters(spec: LogMelSpec, window: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Filterbank with the power scale folded in, its bins in the order of the FFT; float32 (bins, n_mels)."""
+    filters = mel_filterbank(
+        sample_rate_hz=spec.sample_rate_hz,
+        n_fft=spec.n_fft,
+        n_mels=spec.n_mels,
+        fmin_hz=spec.fmin_hz,
+        fmax_hz=spec.fmax_hz,
+        scale=spec.mel_scale,
+        norm=spec.filter_norm,
+        sides=spec.sides,
+    )
+    factor = {"none": 1.0, "1/n_fft": 1.0 / spec.n_fft, "1/sum(w)^2": 1.0 / float(window.sum()) ** 2}[spec.power_scale]
+    ordered = np.fft.ifftshift(filters, axes=1) if spec.sides == "two" else filters
+    return np.ascontiguousarray((ordered * np.float32(factor)).T)
+
+
+def _standardise(values: npt.NDArray[np.float32]) -> None:
+    """Zero mean and unit standard deviation, in place; statistics in float64, so a constant becomes exactly zero."""
+    values -= np.float32(values.mean(dtype=np.float64))
+    values /= np.float32(max(math.sqrt(np.square(values).mean(dtype=np.float64)), STD_FLOOR))

@@ -1,0 +1,104 @@
+"""Short-time Fourier transform: signals to power per frequency bin and frame.
+
+Frame k holds samples k·hop … k·hop + n_fft - 1: no centring, no padding, and a tail shorter than a frame is left out
+(librosa's `center=False`). Everything is computed in single precision.
+"""
+
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+Sides = Literal["one", "two"]
+Window = Literal["hann", "hamming", "blackman", "rectangular", "boxcar"]
+
+# Cosine sums: w[n] = Σ (-1)^k · a_k · cos(2πkn/N). Source: F. J. Harris, "On the use of windows for harmonic analysis
+# with the discrete Fourier transform", Proc. IEEE 66 (1978); coefficients as in scipy.signal.windows.
+_COSINE_SUM: Final[dict[Window, tuple[float, ...]]] = {
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+    "rectangular": (1.0,),
+    "boxcar": (1.0,),
+}
+
+
+def periodic_window(window: Window, n_fft: int) -> npt.NDArray[np.float64]:
+    """A periodic (DFT-even) window, float64 (n_fft,): N + 1 symmetric points without the last."""
+    phase = 2 * np.pi * np.arange(n_fft) / n_fft
+    terms = [(-1) ** k * a * np.cos(k * phase) for k, a in enumerate(_COSINE_SUM[window])]
+    samples: npt.NDArray[np.float64] = np.sum(terms, axis=0, dtype=np.float64)
+    return samples
+
+
+def n_bins(n_fft: int, sides: Sides) -> int:
+    """Frequency bins of a frame: 0 … fs/2, or all n_fft."""
+    return n_fft if sides == "two" else n_fft // 2 + 1
+
+
+def frames_of(x: npt.NDArray[Any], n_fft: int, hop: int) -> npt.NDArray[Any]:
+    """Overlapping frames of a signal, without copying.
+
+    Args:
+        x: (…, N).
+        n_fft: samples of a frame.
+        hop: samples from one frame to the next.
+
+    Returns:
+        Read-only view (…, 1 + (N - n_fft)//hop, n_fft).
+
+    Raises:
+        ValueError: fewer than n_fft samples.
+    """
+    if x.shape[-1] < n_fft:
+        raise ValueError(f"{x.shape[-1]} samples are fewer than the {n_fft} of one frame (n_fft)")
+    return np.lib.stride_tricks.sliding_window_view(x, n_fft, axis=-1)[..., ::hop, :]
+
+
+def frame_power(
+    frames: npt.NDArray[Any], window: npt.NDArray[np.float32], sides: Sides, power: npt.NDArray[np.float32]
+) -> None:
+    """|DFT(window · frame)|² of each frame, bins in the order of the FFT (0 … +f, then -f … 0).
+
+    Args:
+        frames: complex64 or float32 (…, frames, n_fft).
+        window: float32 (n_fft,).
+        sides: `one` (real frames only) keeps 0 … fs/2.
+        power: float32 (…, frames, bins), overwritten with the result.
+    """
+    windowed = frames * window
+    spectrum = (
+        scipy.fft.rfft(windowed, axis=-1, overwrite_x=True)
+        if sides == "one"
+        else scipy.fft.fft(windowed, axis=-1, overwrite_x=True)
+    )
+    np.abs(spectrum, out=power)  # One vectorised pass, where re² + im² takes strided ones.
+    np.square(power, out=power)
+
+
+def stft_power(x: npt.NDArray[Any], *, n_fft: int, hop: int, window: Window, sides: Sides) -> npt.NDArray[np.float32]:
+    """Power of the short-time Fourier transform, not scaled: |Σ w[n]·x[n]·exp(-2πikn/n_fft)|².
+
+    Args:
+        x: complex or real (…, N); computed in single precision.
+        n_fft: samples of a frame, and points of the DFT.
+        hop: samples from one frame to the next.
+        window: periodic.
+        sides: `one` for real signals, bins 0 … fs/2; `two` for any, bins -fs/2 … +fs/2 in ascending order (bin i is
+            frequency (i - n_fft//2)·fs/n_fft).
+
+    Returns:
+        float32 (…, bins, frames), frames = 1 + (N - n_fft)//hop.
+
+    Raises:
+        ValueError: fewer than n_fft samples, or one side of a complex signal.
+    """
+    if sides == "one" and np.iscomplexobj(x):
+        raise ValueError("a complex signal has negative frequencies of its own: take sides 'two', or its envelope")
+    single = x.astype(np.complex64 if np.iscomplexobj(x) else np.float32, copy=False)
+    frames = frames_of(single, n_fft, hop)
+    power = np.empty((*frames.shape[:-1], n_bins(n_fft, sides)), np.float32)
+    frame_power(frames, periodic_window(window, n_fft).astype(np.float32), sides, power)
+    ordered = np.fft.fftshift(power, axes=-1) if sides == "two" else power
+    return np.swapaxes(ordered, -1, -2)

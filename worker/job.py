@@ -1,0 +1,134 @@
+"""A job on its way through a micro-batch: what was read, what was computed, what is answered."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.job import JSON_CONTENT_TYPE, PROBLEM_CONTENT_TYPE
+from worker.amqp.delivery import Delivery
+from worker.errors import JobError
+from worker.recording import Recording
+from worker.serving.model import ModelVersion
+from worker.serving.seating import Seats
+
+
+@dataclass(eq=False, slots=True)
+class Sample:
+    """One sample of a job.
+
+    Attributes:
+        job: it belongs to.
+        index: within the job.
+        seats: of its receivers, once they are given.
+        front_key, row_key: in the cache; None where it is not used.
+        row: of the model's raw outputs, once computed or found.
+        cache_hit: the row was found.
+        error: why it has no position, or None.
+    """
+
+    job: "Job"
+    index: int
+    seats: Seats | None = None
+    clipped: bool = False
+    front_key: bytes | None = None
+    row_key: bytes | None = None
+    row: dict[str, NDArray[np.generic]] | None = None
+    cache_hit: bool = False
+    error: JobError | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a job ends with.
+
+    Attributes:
+        body: JSON, as stored and sent.
+        error: the error's code, or None for a result.
+        fresh: computed here and now, not found in the store.
+        storable: false for what must never take the place of a stored outcome.
+    """
+
+    body: bytes
+    error: str | None
+    fresh: bool = True
+    storable: bool = True
+    reason: str = ""
+
+    @property
+    def content_type(self) -> str:
+        """Of the reply."""
+        return PROBLEM_CONTENT_TYPE if self.error else JSON_CONTENT_TYPE
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds, of the micro-batch steps that a job went through."""
+
+    queue: float = 0.0
+    decode: float = 0.0
+    features: float = 0.0
+    inference: float = 0.0
+    geometry: float = 0.0
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A job from delivery to settlement.
+
+    Attributes:
+        body_digest: SHA-256 of the body.
+        input_digest: of publisher, content type, metadata and body, as outcomes carry it.
+        recording: once read.
+        version: the model version that serves it, once chosen.
+        error: why the whole job has no result, or None.
+        outcome: once there is one.
+    """
+
+    delivery: Delivery
+    body_digest: bytes = b""
+    input_digest: str = ""
+    recording: Recording | None = None
+    version: ModelVersion | None = None
+    samples: list[Sample] = field(default_factory=list)
+    error: JobError | None = None
+    outcome: Outcome | None = None
+    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def job_id(self) -> str | None:
+        """None where the message has no valid one."""
+        return self.delivery.job_id
+
+    @property
+    def session_id(self) -> str | None:
+        """From the header, else from the JSON body."""
+        return self.delivery.headers.session_id or (self.recording.session_id if self.recording else None)
+
+    @property
+    def capture_time(self) -> str | None:
+        """From the capture, else from the header."""
+        return (self.recording.capture_time if self.recording else None) or self.delivery.headers.capture_time
+
+    @property
+    def cache_enabled(self) -> bool:
+        """Whether the job allows the cache."""
+        in_body = self.recording.cache_enabled if self.recording else None
+        return self.delivery.headers.cache_enabled if in_body is None else in_body
+
+    def digest_input(self) -> None:
+        """Compute both digests; the body is read once."""
+        delivery = self.delivery
+        self.body_digest = hashlib.sha256(delivery.body).digest()
+        sigmf = delivery.sigmf or b""
+        parts = (
+            (delivery.user_id or "").encode(),
+            delivery.content_type.encode(),
+            sigmf.encode() if isinstance(sigmf, str) else sigmf,
+            self.body_digest,
+        )
+        digest = hashlib.sha256()
+        for part in parts:  # With lengths, so that no two different inputs concatenate to the same bytes.
+            digest.update(len(part).to_bytes(8, "big") + part)
+        self.input_digest = f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,88 @@
+"""What is published for a settled job: reply, events, dead letter. Incoming headers are never copied whole."""
+
+from typing import Any, Final
+
+from schemas import events
+from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
+from worker.amqp.session import Publication
+from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
+from worker.job import Job
+from worker.results import event_bodies
+
+# Of the original headers these alone travel with a dead letter: what a replay needs. CC and BCC would add routes.
+_REPLAYED: Final = (
+    "session_id",
+    "capture_time",
+    "deadline_ms",
+    "confidence",
+    "cache_enabled",
+    "continue_on_error",
+    "sigmf",
+)
+_MAX_TEXT: Final = 65_536
+_MAX_REASON: Final = 1000
+
+
+def is_dead(job: Job) -> bool:
+    """Whether the job's error sends it to the dead-letter queue.
+
+    A stored error does so again only when the broker delivers the job again: then it may not have got there before.
+    """
+    outcome = job.outcome
+    if outcome is None or outcome.error is None or not (outcome.fresh or job.delivery.redelivered):
+        return False
+    return ERROR_TABLE[ErrorCode(outcome.error)].disposition is Disposition.DEAD
+
+
+def reply(job: Job) -> Publication | None:
+    """The reply, or None where the job asks for none."""
+    if job.delivery.reply_to is None or job.outcome is None:
+        return None
+    return Publication(
+        exchange="",
+        routing_key=job.delivery.reply_to,
+        body=job.outcome.body,
+        content_type=job.outcome.content_type,
+        mandatory=True,
+        correlation_id=job.delivery.correlation_id,
+    )
+
+
+def event_publications(job: Job) -> list[Publication]:
+    """The events: of fresh outcomes, and of stored ones that the broker's redelivery may have kept from being told."""
+    if job.outcome is None or not (job.outcome.fresh or job.delivery.redelivered):
+        return []
+    return [Publication(events.EXCHANGE, key, body, "application/json") for key, body in event_bodies(job.outcome)]
+
+
+def dead_letter(job: Job, instance: str) -> Publication:
+    """The original body with what failed, why, whose it was and who says so."""
+    assert job.outcome is not None
+    said = {
+        "heimdall-job-id": job.job_id or job.delivery.message.message_id,
+        "heimdall-code": job.outcome.error,
+        "heimdall-reason": job.outcome.reason[:_MAX_REASON],
+        "heimdall-publisher": job.delivery.user_id,
+        "heimdall-worker": instance,
+        "heimdall-model-version": job.version.record.version if job.version else None,
+    }
+    return Publication(
+        exchange=DEAD,
+        routing_key=DEAD_ROUTING_KEY,
+        body=job.delivery.body,
+        content_type=job.delivery.content_type,
+        mandatory=True,
+        persistent=True,
+        correlation_id=job.delivery.correlation_id,
+        headers=_original(job) | {name: value for name, value in said.items() if value is not None},
+    )
+
+
+def _original(job: Job) -> dict[str, Any]:
+    raw = job.delivery.message.headers or {}
+    return {name: raw[name] for name in _REPLAYED if name in raw and _is_small(raw[name])}
+
+
+def _is_small(value: Any) -> bool:
+    # Headers over 128 KiB would close our own connection.
+    return isinstance(value, bool | int | float) or len(repr(value)) <= _MAX_TEXT

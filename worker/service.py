@@ -1,0 +1,315 @@
+"""The composition root: builds every part, runs the tasks, and ends them in order."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from worker.amqp.broker import Broker
+from worker.amqp.delivery import Delivery
+from worker.amqp.flow import Flow
+from worker.amqp.session import AmqpSession, open_session
+from worker.amqp.topology import Topology
+from worker.config import Settings
+from worker.control import Control, jitter
+from worker.errors import HeimdallError
+from worker.model_pages import ModelPages
+from worker.pipeline import Pipeline, PipelineOptions
+from worker.serving.batcher import MicroBatcher
+from worker.serving.loading import load_version
+from worker.serving.model import Models, ModelVersion, VersionRecord
+from worker.serving.policy import BatchPolicy
+from worker.serving.registry import Registry
+from worker.serving.session import SessionOptions
+from worker.serving.swap import Swapper
+from worker.store.cache import OutputCache
+from worker.store.connection import StoreConnection, connect
+from worker.store.outcomes import Outcomes
+from worker.telemetry.health import Probes
+from worker.telemetry.http import HttpServer
+from worker.telemetry.lag import LoopBeat
+from worker.telemetry.metrics import Metrics
+from worker.telemetry.performance import Performance
+
+log = structlog.get_logger(__name__)
+
+BATCHES_IN_FLIGHT: Final = 4
+"""One in features, one in the session, two being settled; the prefetch of four batches feeds them."""
+RESERVE_S: Final = 5.0
+"""Of the grace period, kept for closing connections."""
+_MEMORY_INTERVAL_S: Final = 15.0
+
+
+class Service:
+    """One worker process.
+
+    Args:
+        settings: checked already.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._performance = Performance()
+        self._flow = Flow()
+        self._flow.stop("model")
+        self._models = Models(self._on_retired)
+        self._store = self._build_store()
+        self._pipeline = self._build_pipeline()
+        self._batcher = MicroBatcher(
+            BatchPolicy(settings.max_batch_size, settings.max_wait_ms / 1000, settings.eager),
+            self._pipeline.run,
+            is_suspect=lambda delivery: delivery.suspect,
+            max_in_flight=BATCHES_IN_FLIGHT,
+            on_crash=lambda error: log.error("batch.crashed", exc_info=error),
+        )
+        self._pipeline.on_features_free = partial(self._batcher.features_stage, busy=False)
+        registry = Registry(settings.mlflow_tracking_uri, settings.model_name)
+        self._swapper = Swapper(registry, self._models, self._load, self._metrics)
+        self._control = Control(
+            settings.instance, settings.control_users, self._reload, self._state, self._models, self._metrics
+        )
+        self._broker = Broker(
+            self._open_session, self._flow, self._take, max_body_bytes=settings.max_body_bytes, on_open=self._on_open
+        )
+        self._beat = LoopBeat(self._metrics.loop_lag)
+        self._started = False
+        self._stopping = asyncio.Event()
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._metrics.in_flight.set_function(lambda: self._broker.held)
+        self._metrics.up_active.set_function(lambda: self._broker.held)
+        self._metrics.consuming.set_function(lambda: float(self._consuming))
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Returns:
+            The exit code: 0 after a drain, 1 when a task of the worker itself failed.
+        """
+        http = await self._start_http()
+        self._handle_signals()
+        tasks = {self._task(step) for step in self._steps()}
+        stop = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in tasks if task.done()]
+        for task in failed:
+            log.critical("service.task_failed", task=task.get_name(), exc_info=task.exception())
+        if not failed:
+            await self._drain()
+        await _cancel({stop, *tasks, *self._reloads})
+        await http.close()
+        await self._store.close()
+        self._pipeline.close()
+        log.info("service.stopped", failed=bool(failed))
+        return 1 if failed else 0
+
+    def stop(self) -> None:
+        """Begin to drain; a second call changes nothing."""
+        if not self._stopping.is_set():
+            log.info("service.stopping", held=self._broker.held)
+        self._stopping.set()
+
+    def _steps(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._beat.run(),
+            self._store.watch(),
+            self._watch_memory(),
+            self._load_first(),
+            self._batcher.run(),
+            self._broker.run(),
+        ]
+
+    @staticmethod
+    def _task(step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(step, name=getattr(step, "__qualname__", "task"))
+
+    async def _load_first(self) -> None:
+        await self._swapper.first()
+        self._on_swapped()
+        self._flow.clear("model")
+        await asyncio.Event().wait()  # The other tasks' end is a failure; this one has nothing more to do.
+
+    async def _watch_memory(self) -> None:
+        while True:
+            self._metrics.up_redis_memory.set(await self._store.memory_bytes())
+            await asyncio.sleep(_MEMORY_INTERVAL_S)
+
+    async def _drain(self) -> None:
+        """Cancel the consumer, finish what is held, release what cannot finish in time."""
+        ends = time.monotonic() + self._settings.grace_s - RESERVE_S
+        self._flow.stop("draining")
+        try:
+            async with asyncio.timeout(max(0.0, ends - time.monotonic())):
+                if self._broker.session is not None:
+                    await self._broker.session.idle.wait()
+                await self._batcher.drain()
+        except TimeoutError:
+            left: list[Delivery] = self._batcher.withdraw()
+            log.warning("drain.unfinished", waiting=len(left), batches=self._batcher.in_flight)
+            for delivery in left:
+                with suppress(HeimdallError):
+                    self._metrics.released.inc(await delivery.session.release([delivery]))
+
+    def _take(self, delivery: Delivery) -> None:
+        self._metrics.delivered(redelivered=delivery.redelivered)
+        if delivery.queued_s is not None:
+            self._metrics.queue_age.observe(delivery.queued_s)
+        self._batcher.put(delivery)
+
+    async def _on_open(self, session: AmqpSession) -> None:
+        self._metrics.connects.inc()
+        await self._control.listen(session)
+
+    async def _open_session(self) -> AmqpSession:
+        settings = self._settings
+        topology = Topology(
+            queue=settings.queue,
+            routing_key=settings.routing_key,
+            queue_max_bytes=settings.queue_max_bytes,
+            dead_max_bytes=settings.dead_max_bytes,
+            declare=settings.declare_topology,
+        )
+        return await open_session(
+            settings.amqp_url.get_secret_value(),
+            topology,
+            prefetch_count=settings.prefetch_count,
+            confirm_timeout=settings.confirm_timeout_s,
+            name=settings.instance,
+        )
+
+    def _load(self, directory: Path, record: VersionRecord) -> ModelVersion:
+        settings = self._settings
+        return load_version(
+            directory,
+            record,
+            SessionOptions(settings.providers, settings.intra_op_threads),
+            max_batch_size=settings.max_batch_size,
+            require_golden=settings.require_golden,
+        )
+
+    async def _reload(self, expect: str | None) -> str:
+        await asyncio.sleep(jitter(self._settings.reload_jitter_s))
+        done = await self._swapper.reload(expect)
+        self._on_swapped()
+        return done
+
+    def _on_swapped(self) -> None:
+        rollout = self._models.current
+        assert rollout is not None
+        self._metrics.model.clear()
+        for version in rollout.versions:
+            self._metrics.model.labels(version.record.name, version.label, version.record.alias).set(1)
+        self._metrics.up_loaded.set(1)
+        accuracy = rollout.primary.contract.card.get("accuracy_m")
+        if isinstance(accuracy, int | float):
+            self._metrics.up_accuracy.set(accuracy)
+
+    def _on_retired(self, version: ModelVersion) -> None:
+        log.info("model.retired", name=version.record.name, version=version.label)
+        rollout = self._models.current
+        if rollout is None or version.label not in {serving.label for serving in rollout.versions}:
+            self._metrics.retire(version.label)
+            self._performance.retire(version.label)
+
+    def _on_store_change(self, up: bool) -> None:  # noqa: FBT001 - a callback's one argument
+        self._metrics.store_up.set(up)
+        if up:
+            self._flow.clear("store")
+        else:
+            self._flow.stop("store")
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+
+    def _reload_on_signal(self) -> None:
+        async def reload() -> None:
+            with suppress(HeimdallError):  # The swapper has logged why.
+                await self._reload(None)
+
+        task = asyncio.create_task(reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _start_http(self) -> HttpServer:
+        settings = self._settings
+        probes = Probes(
+            loop_beat_at=lambda: self._beat.beat_at,
+            progress_at=lambda: self._batcher.progress_at,
+            busy=lambda: not self._batcher.idle and self._store.up and self._broker.connected,
+            obstacles=self._obstacles,
+            started=lambda: self._started,
+            live_timeout_s=settings.live_timeout_s,
+        )
+        pages = ModelPages(self._models, self._performance, self._metrics)
+        server = HttpServer(
+            self._metrics,
+            probes,
+            {"/model/info": pages.info, "/model/versions": pages.versions, "/model/performance": pages.performance},
+        )
+        port = await server.start(settings.http_host, settings.http_port)
+        log.info("http.listening", host=settings.http_host, port=port)
+        return server
+
+    @property
+    def _consuming(self) -> bool:
+        return self._broker.session is not None and not self._broker.session.idle.is_set()
+
+    def _obstacles(self) -> list[str]:
+        texts = {
+            "model": "no valid model",
+            "store": "Redis does not take writes",
+            "draining": "draining",
+            "paused": "paused by an operator",
+        }
+        found = [texts[reason] for reason in self._flow.reasons]
+        if not self._broker.connected:
+            found.append("no connection to RabbitMQ")
+        elif not found and not self._consuming:
+            found.append("about to consume")
+        self._started = self._started or not found
+        return found
+
+    def _state(self) -> str:
+        return "; ".join(self._obstacles()) or "serving"
+
+    def _build_store(self) -> StoreConnection:
+        settings = self._settings
+        self._metrics.store_up.set(1)
+        return StoreConnection(
+            connect(settings.redis_url.get_secret_value(), settings.redis_timeout_s),
+            hold=settings.redis_hold_s,
+            instance=settings.instance,
+            failures=self._metrics.store_failures,
+            on_change=self._on_store_change,
+        )
+
+    def _build_pipeline(self) -> Pipeline:
+        settings = self._settings
+        return Pipeline(
+            self._models,
+            Outcomes(self._store, settings.result_ttl_s),
+            OutputCache(self._store, settings.cache_ttl_s) if settings.cache_enabled else None,
+            self._metrics,
+            self._performance,
+            PipelineOptions(
+                max_batch_size=settings.max_batch_size,
+                stale_after_s=settings.stale_after_s,
+                events_enabled=settings.events_enabled,
+                instance=settings.instance,
+            ),
+        )
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,111 @@
+"""A model version ready to serve, and the one immutable reference to what serves now."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.serving.contract import ModelContract
+from worker.serving.inputs import FeaturePlan
+from worker.serving.rollout import Rollout
+from worker.serving.seating import Admission
+from worker.serving.session import OnnxSession
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """What the registry says of a version.
+
+    Attributes:
+        digest: `sha256:…` of `model.onnx`, from the tag `heimdall.digest`.
+        alias: the part it plays: an alias, or the stage where the registry still uses stages.
+        created_ms: Unix time, milliseconds.
+        metrics: of its training run; what `/model/info` shows.
+    """
+
+    name: str
+    version: str
+    alias: str
+    digest: str | None
+    source: str
+    run_id: str | None
+    created_ms: int
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelVersion:
+    """A loaded, proven and warmed-up version: everything a batch needs to be computed with it.
+
+    Attributes:
+        cache_scope: digest of model and contract; what they decide is cached under it.
+        loaded_ns: Unix time, nanoseconds.
+    """
+
+    record: VersionRecord
+    digest: str
+    contract: ModelContract
+    session: OnnxSession
+    plan: FeaturePlan
+    admission: Admission
+    cache_scope: bytes
+    loaded_ns: int
+
+    @property
+    def label(self) -> str:
+        """The version, as metrics and logs name it."""
+        return self.record.version
+
+    def reference(self) -> dict[str, Any]:
+        """As results name it."""
+        return {
+            "name": self.record.name,
+            "version": self.record.version,
+            "digest": self.digest,
+            "alias": self.record.alias,
+        }
+
+
+class Models:
+    """Holder of the roll-out that serves. Batches lease it; what is replaced retires when its last lease ends.
+
+    Args:
+        on_retired: told of each version that no batch uses any more.
+    """
+
+    def __init__(self, on_retired: Callable[[ModelVersion], None]) -> None:
+        self._current: Rollout[ModelVersion] | None = None
+        self._on_retired = on_retired
+        self._leases: Counter[ModelVersion] = Counter()
+
+    @property
+    def current(self) -> Rollout[ModelVersion] | None:
+        """What serves now; None before the first version is valid."""
+        return self._current
+
+    def replace(self, rollout: Rollout[ModelVersion]) -> None:
+        """Let `rollout` serve from the next lease on."""
+        before, self._current = self._current, rollout
+        for version in before.versions if before else ():
+            self._retire_if_unused(version)
+
+    @contextmanager
+    def lease(self) -> Iterator[Rollout[ModelVersion]]:
+        """The roll-out for one micro-batch; it stays usable until the lease ends, whatever is swapped meanwhile."""
+        rollout = self._current
+        assert rollout is not None, "the worker does not consume without a model"
+        self._leases.update(rollout.versions)
+        try:
+            yield rollout
+        finally:
+            self._leases.subtract(rollout.versions)
+            for version in rollout.versions:
+                self._retire_if_unused(version)
+
+    def _retire_if_unused(self, version: ModelVersion) -> None:
+        serving = self._current is not None and version in self._current.versions
+        if not serving and self._leases[version] <= 0:
+            self._leases.pop(version, None)
+            self._on_retired(version)

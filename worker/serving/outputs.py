@@ -1,0 +1,161 @@
+"""From the raw outputs of a graph to positions and covariances, as the contract says. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.geo.ellipse import is_positive_definite
+from worker.geo.wgs84 import enu_to_wgs84, metres_per_degree, normalise_longitude
+from worker.serving.contract import ModelContract
+
+Outputs = Mapping[str, NDArray[np.generic]]
+
+# Place of each position axis in the covariance, whose order is (east, north).
+_COVARIANCE_AXIS: Final = {"longitude": 0, "east": 0, "latitude": 1, "north": 1}
+_OUTPUT_COMPONENTS: Final = {"cholesky": (3,), "sigma_rho": (3,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Fixes:
+    """Positions of a batch.
+
+    Attributes:
+        latitude_deg, longitude_deg: (B,) float64, WGS84.
+        covariance_m2: (B, 2, 2) float64, order east, north.
+        confidence: (B,) float64 in 0..1, or None where the model gives none.
+        faults: per item why it is no valid position; None = it is valid.
+    """
+
+    latitude_deg: NDArray[np.float64]
+    longitude_deg: NDArray[np.float64]
+    covariance_m2: NDArray[np.float64]
+    confidence: NDArray[np.float64] | None
+    faults: tuple[str | None, ...]
+
+
+def read_outputs(contract: ModelContract, outputs: Outputs, origins: Sequence[tuple[float, float] | None]) -> Fixes:
+    """Read the raw outputs of a batch.
+
+    Args:
+        contract: the model's.
+        outputs: name → (B, …) arrays.
+        origins: per item (latitude, longitude) of relative positions; None for absolute ones.
+
+    Returns:
+        One fix per item; items that are no valid position carry their fault.
+    """
+    n_items = len(origins)
+    origin = np.array([o or (0.0, 0.0) for o in origins], dtype=np.float64).reshape(n_items, 2)
+    raw = np.asarray(outputs[contract.position.output], dtype=np.float64).reshape(n_items, 2)
+    with np.errstate(all="ignore"):  # What is not finite is reported per item below.
+        latitude, longitude = _positions(contract, raw, origin)
+        covariance = _covariances(contract, outputs, latitude)
+    confidence = None
+    if contract.confidence is not None:
+        confidence = np.asarray(outputs[contract.confidence.output], dtype=np.float64).reshape(n_items)
+    return Fixes(latitude, longitude, covariance, confidence, _faults(latitude, longitude, covariance, confidence))
+
+
+def _positions(
+    contract: ModelContract, raw: NDArray[np.float64], origin: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    position = contract.position
+    values = raw * np.asarray(position.scale) + np.asarray(position.offset)
+    axes = [_COVARIANCE_AXIS[axis] for axis in position.axes]
+    east, north = values[:, axes.index(0)], values[:, axes.index(1)]
+    if position.frame == "enu_m":
+        if position.metres_per_degree is None:
+            return _moved(origin, east, north)
+        north, east = north / position.metres_per_degree[0], east / position.metres_per_degree[1]
+    if position.frame != "wgs84_deg":
+        north, east = origin[:, 0] + north, origin[:, 1] + east
+    return north, normalise_longitude(east)
+
+
+def _moved(
+    origin: NDArray[np.float64], east: NDArray[np.float64], north: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    finite = np.isfinite(east) & np.isfinite(north)
+    latitude, longitude = enu_to_wgs84(
+        origin[:, 0], origin[:, 1], np.where(finite, east, 0.0), np.where(finite, north, 0.0)
+    )
+    return np.where(finite, latitude, np.nan), np.where(finite, longitude, np.nan)
+
+
+def _covariances(contract: ModelContract, outputs: Outputs, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    raw = np.asarray(outputs[contract.uncertainty.output], dtype=np.float64).reshape(len(latitude), -1)
+    factors = np.asarray(contract.position.scale) * contract.uncertainty.scale * _metres(contract, latitude)
+    covariance = _raw_covariance(contract, raw) * factors[:, :, np.newaxis] * factors[:, np.newaxis, :]
+    order = np.argsort([_COVARIANCE_AXIS[axis] for axis in contract.position.axes])
+    return covariance[:, order][:, :, order]
+
+
+def _metres(contract: ModelContract, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres per unit of the scaled position, (B, 2), in the contract's axis order."""
+    if contract.position.frame == "enu_m":
+        return np.ones((len(latitude), 2))
+    if contract.position.metres_per_degree is not None:
+        north, east = contract.position.metres_per_degree
+        per_axis = {1: np.full(len(latitude), north), 0: np.full(len(latitude), east)}
+    else:
+        usable = np.where(np.abs(latitude) <= 90.0, latitude, 0.0)  # noqa: PLR2004 - beyond it the fix is at fault
+        north_m, east_m = metres_per_degree(usable)
+        per_axis = {1: north_m, 0: east_m}
+    return np.stack([per_axis[_COVARIANCE_AXIS[axis]] for axis in contract.position.axes], axis=1)
+
+
+def _raw_covariance(contract: ModelContract, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    match contract.uncertainty.kind:
+        case "cholesky":
+            lower = np.zeros((len(raw), 2, 2))
+            lower[:, 0, 0], lower[:, 1, 0], lower[:, 1, 1] = raw[:, 0], raw[:, 1], raw[:, 2]
+            return lower @ lower.transpose(0, 2, 1)
+        case "sigma_rho":
+            cross = raw[:, 0] * raw[:, 1] * raw[:, 2]
+            flat = np.stack([raw[:, 0] ** 2, cross, cross, raw[:, 1] ** 2], axis=1)
+            return flat.reshape(-1, 2, 2)
+        case "sigma":
+            variance = raw**2
+        case "log_variance":
+            variance = np.exp(raw)
+        case "variance":
+            variance = raw
+    if contract.uncertainty.of == "total":
+        variance = variance / 2.0
+    diagonal = np.zeros((len(raw), 2, 2))
+    diagonal[:, [0, 1], [0, 1]] = variance
+    return diagonal
+
+
+def expected_components(contract: ModelContract) -> tuple[int, ...]:
+    """Which numbers of components the uncertainty output may have per item."""
+    return _OUTPUT_COMPONENTS.get(contract.uncertainty.kind, (1, 2))
+
+
+def _faults(
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    confidence: NDArray[np.float64] | None,
+) -> tuple[str | None, ...]:
+    finite = np.isfinite(latitude) & np.isfinite(longitude)
+    on_earth = finite & (np.abs(latitude) <= 90.0)  # noqa: PLR2004 - the poles
+    definite = is_positive_definite(covariance)
+    sure = np.ones(len(latitude), dtype=bool) if confidence is None else (confidence >= 0) & (confidence <= 1)
+    if (on_earth & definite & sure).all():
+        return (None,) * len(latitude)
+    return tuple(
+        "the model's position is not finite"
+        if not finite[i]
+        else f"the model's position is no place on Earth (latitude {latitude[i]:g})"
+        if not on_earth[i]
+        else "the model's covariance is not positive definite"
+        if not definite[i]
+        else "the model's confidence is not within 0..1"
+        if not sure[i]
+        else None
+        for i in range(len(latitude))
+    )

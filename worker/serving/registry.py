@@ -1,0 +1,178 @@
+"""The MLflow registry: which version plays which part, and its files. Blocking: run it in a thread.
+
+Aliases come first; a registry that still works with stages is read by `Production` where there is no alias.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from worker.errors import ModelRejected, Unavailable
+from worker.serving.contract import FILE_NAME
+from worker.serving.loading import MODEL_NAME, file_digest
+from worker.serving.model import VersionRecord
+from worker.serving.rollout import PRODUCTION
+
+# MLflow reads these when it is imported. Its own defaults make a refused connection take four minutes.
+_ENVIRONMENT: Final = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+for _key, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_key, _value)
+
+from mlflow.artifacts import download_artifacts, list_artifacts  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+
+DIGEST_TAG: Final = "heimdall.digest"
+_STAGE: Final = "Production"
+
+Answer = TypeVar("Answer")
+
+
+class Registry:
+    """One registered model.
+
+    Args:
+        tracking_uri: of the MLflow server, or `sqlite:///…`.
+        name: of the registered model.
+    """
+
+    def __init__(self, tracking_uri: str, name: str) -> None:
+        self._uri = tracking_uri
+        self._name = name
+        self._client_: Any = None
+
+    def production(self) -> VersionRecord:
+        """The version that should serve.
+
+        Raises:
+            ModelRejected: the registry answers, but names no such version.
+            Unavailable: the registry does not answer.
+        """
+        return self._ask(self._find_production)
+
+    @contextmanager
+    def download(self, record: VersionRecord) -> Iterator[Path]:
+        """A private directory with `model.onnx` and perhaps `contract.json` of one version; removed at the end.
+
+        Raises:
+            ModelRejected: the version holds no single ONNX file.
+            Unavailable: the artifacts cannot be had now.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="heimdall-model-"))
+        directory.chmod(0o700)
+        try:
+            self._ask(lambda: self._fetch(record, directory))
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def register(
+        self,
+        model: Path,
+        *,
+        contract: Path | None = None,
+        alias: str = PRODUCTION,
+        metrics: dict[str, float] | None = None,
+    ) -> str:
+        """Log a model file as a new version, with its digest, and let `alias` point to it.
+
+        Returns:
+            The new version.
+
+        Raises:
+            Unavailable: the registry does not answer.
+        """
+        return self._ask(lambda: self._register(model, contract, alias, metrics or {}))
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        try:
+            return question()
+        except ModelRejected:
+            raise
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise ModelRejected(f"the registry refuses: {error.message}") from error
+            raise Unavailable(f"the registry does not answer: {error.message}") from error
+        except OSError as error:
+            raise Unavailable(f"the registry does not answer: {error}") from error
+
+    @property
+    def _client(self) -> Any:
+        if self._client_ is None:
+            self._client_ = MlflowClient(self._uri, registry_uri=self._uri)
+        return self._client_
+
+    def _find_production(self) -> VersionRecord:
+        aliases = {str(a): str(v) for a, v in self._client.get_registered_model(self._name).aliases.items()}
+        if PRODUCTION in aliases:
+            return self._record(self._client.get_model_version(self._name, aliases[PRODUCTION]), PRODUCTION)
+        staged = [
+            version
+            for version in self._client.search_model_versions(f"name = '{self._name}'")
+            if version.current_stage == _STAGE
+        ]
+        if not staged:
+            raise ModelRejected(
+                f"no version of {self._name!r} has the alias {PRODUCTION!r} (or the stage {_STAGE}): "
+                "point the alias to the version that should serve"
+            )
+        return self._record(max(staged, key=lambda version: int(version.version)), _STAGE)
+
+    def _record(self, found: Any, alias: str) -> VersionRecord:
+        run = self._client.get_run(found.run_id) if found.run_id else None
+        return VersionRecord(
+            name=self._name,
+            version=str(found.version),
+            alias=alias,
+            digest=found.tags.get(DIGEST_TAG),
+            source=self._client.get_model_version_download_uri(self._name, found.version),
+            run_id=found.run_id or None,
+            created_ms=int(found.creation_timestamp),
+            tags=dict(found.tags),
+            metrics=dict(run.data.metrics) if run else {},
+        )
+
+    def _fetch(self, record: VersionRecord, directory: Path) -> None:
+        files = [
+            str(f.path) for f in list_artifacts(artifact_uri=record.source, tracking_uri=self._uri) if not f.is_dir
+        ]
+        graphs = [f for f in files if f.endswith(".onnx")]
+        if len(graphs) != 1:
+            raise ModelRejected(f"version {record.version} holds {len(graphs)} .onnx files; it must be one")
+        wanted = {graphs[0]: MODEL_NAME} | {f: FILE_NAME for f in files if f.rsplit("/", 1)[-1] == FILE_NAME}
+        for path, name in wanted.items():
+            uri = f"{record.source.rstrip('/')}/{path.rsplit('/', 1)[-1]}"
+            with tempfile.TemporaryDirectory(dir=directory) as staging:
+                got = download_artifacts(artifact_uri=uri, dst_path=staging, tracking_uri=self._uri)
+                Path(got).replace(directory / name)
+
+    def _register(self, model: Path, contract: Path | None, alias: str, metrics: dict[str, float]) -> str:
+        try:
+            self._client.create_registered_model(self._name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        experiment = self._client.get_experiment_by_name(self._name)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(self._name)
+        run = self._client.create_run(experiment_id)
+        with tempfile.TemporaryDirectory() as staging:
+            shutil.copy(model, Path(staging, MODEL_NAME))
+            if contract is not None:
+                shutil.copy(contract, Path(staging, FILE_NAME))
+            self._client.log_artifacts(run.info.run_id, staging)
+        for key, value in metrics.items():
+            self._client.log_metric(run.info.run_id, key, value)
+        self._client.set_terminated(run.info.run_id)
+        tags = {DIGEST_TAG: file_digest(model)}
+        made = self._client.create_model_version(self._name, run.info.artifact_uri, run.info.run_id, tags=tags)
+        self._client.set_registered_model_alias(self._name, alias, made.version)
+        return str(made.version)

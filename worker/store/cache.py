@@ -1,0 +1,115 @@
+"""The cache of raw model output, in two levels. A failure of the cache is a miss, never more.
+
+Front: body bytes + canonical metadata → the row's key and what only the IQ tells (seats, clipping): skips the features.
+Row: model, contract, all input tensors and what decoding reads → one row of each output. Decoding is made anew.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from worker.store.connection import StoreConnection
+
+KEY_PREFIX = b"heimdall:cache:"
+
+Row = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEntry:
+    """What identical input led to before.
+
+    Attributes:
+        row_key: where its output row lies.
+        channels: the channel in each row of the receiver axis, -1 = nobody.
+        clipped: the flag.
+    """
+
+    row_key: bytes
+    channels: tuple[int, ...]
+    clipped: bool
+
+
+def front_key(scope: bytes, body_digest: bytes, description: bytes, sample: tuple[int, int], index: int) -> bytes:
+    """Key of the front level, for one sample of a job."""
+    place = orjson.dumps([*sample, index])
+    return KEY_PREFIX + b"f:" + hashlib.sha256(b"\0".join((scope, body_digest, description, place))).digest()
+
+
+def row_key(scope: bytes, tensors_digest: bytes) -> bytes:
+    """Key of the row level."""
+    return KEY_PREFIX + b"r:" + hashlib.sha256(scope + tensors_digest).digest()
+
+
+class OutputCache:
+    """Both levels, in Redis.
+
+    Args:
+        connection: to Redis.
+        ttl_s: life of an entry, seconds.
+    """
+
+    def __init__(self, connection: StoreConnection, ttl_s: int) -> None:
+        self._connection = connection
+        self._ttl_s = ttl_s
+
+    async def fronts(self, keys: Sequence[bytes]) -> dict[bytes, FrontEntry]:
+        """Front entries that are there."""
+        return {key: _read_front(value) for key, value in (await self._get(keys)).items()}
+
+    async def rows(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        """Output rows that are there."""
+        return {key: _read_row(value) for key, value in (await self._get(keys)).items()}
+
+    async def store(self, fronts: Mapping[bytes, FrontEntry], rows: Mapping[bytes, Row]) -> None:
+        """Store entries of both levels."""
+        entries = {key: _write_front(entry) for key, entry in fronts.items()}
+        entries |= {key: _write_row(row) for key, row in rows.items()}
+        if not entries:
+            return
+
+        async def call() -> None:
+            async with self._connection.client.pipeline(transaction=False) as pipeline:
+                for key, value in entries.items():
+                    pipeline.set(key, value, ex=self._ttl_s)
+                await pipeline.execute()
+
+        await self._connection.attempt(call)
+
+    async def _get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        if not keys:
+            return {}
+        distinct = list(dict.fromkeys(keys))
+        found: list[Any] | None = await self._connection.attempt(lambda: self._connection.client.mget(distinct))
+        return {k: v for k, v in zip(distinct, found, strict=True) if v is not None} if found else {}
+
+
+def _write_front(entry: FrontEntry) -> bytes:
+    return orjson.dumps([entry.row_key.hex(), entry.channels, entry.clipped])
+
+
+def _read_front(value: bytes) -> FrontEntry:
+    key, channels, clipped = orjson.loads(value)
+    return FrontEntry(bytes.fromhex(key), tuple(channels), clipped)
+
+
+def _write_row(row: Row) -> bytes:
+    # A JSON head and raw bytes: numpy's own file format would admit pickles.
+    head = orjson.dumps({name: [values.dtype.str, values.shape] for name, values in row.items()})
+    return b"\n".join((head, b"".join(np.ascontiguousarray(values).tobytes() for values in row.values())))
+
+
+def _read_row(value: bytes) -> Row:
+    head, data = value.split(b"\n", 1)
+    row: Row = {}
+    offset = 0
+    for name, (dtype, shape) in orjson.loads(head).items():
+        array = np.frombuffer(data, dtype, int(np.prod(shape)), offset).reshape(shape)
+        offset += array.nbytes
+        row[name] = array
+    return row

@@ -1,0 +1,75 @@
+"""Terminal outcomes of jobs in Redis, at `heimdall:result:{job_id}`, and the count of suspects.
+
+One `SET NX GET EX` per job decides which of two concurrent workers is heard: what the store holds is what is sent.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.result import RESULT_KEY_PREFIX
+from worker.store.connection import StoreConnection
+
+SUSPECT_KEY_PREFIX = "heimdall:suspect:"
+
+
+class Outcomes:
+    """Stored outcomes.
+
+    Every method repeats its call while Redis is away, and raises `Unavailable` when that takes too long.
+
+    Args:
+        connection: to Redis.
+        ttl_s: life of an outcome, seconds.
+    """
+
+    def __init__(self, connection: StoreConnection, ttl_s: int) -> None:
+        self._connection = connection
+        self._ttl_s = ttl_s
+
+    async def lookup(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """What is stored of these jobs already."""
+        if not job_ids:
+            return {}
+        keys = [RESULT_KEY_PREFIX + job_id for job_id in job_ids]
+        found: list[Any] = await self._connection.insist(lambda: self._connection.client.mget(keys))
+        return {job_id: stored for job_id, stored in zip(job_ids, found, strict=True) if stored is not None}
+
+    async def save(self, outcomes: Sequence[tuple[str, bytes]]) -> list[bytes]:
+        """Store outcomes, (job id, bytes) each; where one is stored already, it stays.
+
+        Returns:
+            What is stored now, for every entry. An id that comes twice is answered as its first entry.
+        """
+        if not outcomes:
+            return []
+
+        async def call() -> list[Any]:
+            async with self._connection.client.pipeline(transaction=False) as pipeline:
+                for job_id, outcome in outcomes:
+                    pipeline.set(RESULT_KEY_PREFIX + job_id, outcome, nx=True, get=True, ex=self._ttl_s)
+                return list(await pipeline.execute())
+
+        before = await self._connection.insist(call)
+        return [new if stored is None else stored for (_, new), stored in zip(outcomes, before, strict=True)]
+
+    async def count_suspect(self, job_id: str) -> int:
+        """Note that work on a suspect is about to start alone.
+
+        Returns:
+            How often that was noted, this time included.
+        """
+        key = SUSPECT_KEY_PREFIX + job_id
+
+        async def call() -> int:
+            async with self._connection.client.pipeline(transaction=True) as pipeline:
+                pipeline.incr(key)
+                pipeline.expire(key, self._ttl_s)
+                return int((await pipeline.execute())[0])
+
+        return await self._connection.insist(call)
+
+    async def clear_suspects(self, job_ids: Sequence[str]) -> None:
+        """Forget the counts of jobs that are settled."""
+        if job_ids:
+            keys = [SUSPECT_KEY_PREFIX + job_id for job_id in job_ids]
+            await self._connection.insist(lambda: self._connection.client.delete(*keys))

@@ -1,0 +1,100 @@
+# Heimdall worker. `make` lists the targets; `make demo` and `make test` do all the set-up they need.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON_IN_VENV := $(BIN)/python
+READY := $(VENV)/.project
+NETWORK ?=
+PYTEST_ARGS ?=
+
+CHECKED := worker schemas client
+UV_COMPILE := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --quiet
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- Run ---------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(READY) ## 60 jobs through a real broker and worker; table, map and GeoJSON in out/demo (NETWORK=northwest)
+	@$(PYTHON_IN_VENV) -m examples.demo $(NETWORK)
+
+.PHONY: run
+run: $(READY) ## RabbitMQ, Redis, demo model and one worker until Ctrl-C
+	@$(PYTHON_IN_VENV) -m deploy.local.run
+
+.PHONY: train
+train: .venv-train/.ready ## Train the demo model anew (PyTorch, in .venv-train; NETWORK=northwest)
+	@.venv-train/bin/python -m examples.train $(NETWORK)
+
+# --- Check -------------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: lint types imports ## Everything: lint, types, import contracts, all tests on real servers, coverage
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q -m "not benchmark" $(PYTEST_ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report --fail-under=90
+
+.PHONY: lint
+lint: $(READY) ## ruff: rules and formatting
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@echo "lint: clean"
+
+.PHONY: types
+types: $(READY) ## mypy --strict
+	@$(BIN)/mypy --no-error-summary $(CHECKED:%=-p %) -p deploy.local
+	@echo "types: clean"
+
+.PHONY: imports
+imports: $(READY) ## import-linter: imports run one way
+	@$(BIN)/lint-imports > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@echo "imports: clean"
+
+.PHONY: unit
+unit: $(READY) ## The unit tests
+	@$(BIN)/pytest -q -m "not benchmark" tests/unit $(PYTEST_ARGS)
+
+.PHONY: integration
+integration: $(READY) ## The tests on real servers and processes
+	@$(BIN)/pytest -q -m "not benchmark" tests/contract tests/golden tests/integration tests/acceptance $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: $(READY) ## The tests that measure speed
+	@$(BIN)/pytest -q -m benchmark $(PYTEST_ARGS)
+
+# --- Set up ------------------------------------------------------------------------------------------------------------
+
+.PHONY: venv
+venv: $(READY) ## The virtual environment, from requirements/dev.lock
+
+$(VENV)/.dependencies: requirements/dev.lock deploy/requirements/build.lock
+	@sh deploy/local/venv.sh $(VENV) --require-hashes -r requirements/dev.lock -r deploy/requirements/build.lock
+	@touch $@
+
+$(READY): $(VENV)/.dependencies pyproject.toml
+	@sh deploy/local/venv.sh $(VENV) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-train/.ready: requirements/train.txt
+	@sh deploy/local/venv.sh .venv-train -r requirements/train.txt
+	@touch $@
+
+.PHONY: lock
+lock: $(READY) ## Resolve every lock file anew
+	@$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
+	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker --group dev -o requirements/dev.lock
+	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker -o requirements/worker.lock
+	@$(UV_COMPILE) --upgrade deploy/requirements/build.in -c requirements/dev.lock -o deploy/requirements/build.lock
+	@$(UV_COMPILE) --upgrade deploy/requirements/mlflow.in -o deploy/requirements/mlflow.lock
+
+.PHONY: clean
+clean: ## Remove what was made here: environments, caches, out/
+	@rm -rf .venv .venv-train out .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How Heimdall is put to work: on one machine (`local`), in containers, on Kubernetes."""

@@ -1,0 +1,67 @@
+"""`make run`: the local stack with the demo model and one worker, until Ctrl-C."""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+from deploy.local.errors import LocalStackError
+from deploy.local.service import ServiceProcess
+from deploy.local.stack import Stack
+
+MODEL = "heimdall"
+POLL_S = 0.5
+
+GUIDE = """\
+Heimdall runs: model {model} version {version}. Ctrl-C stops everything.
+
+  AMQP      {amqp}
+  Redis     {redis}
+  HTTP      {http}   (/health/ready, /metrics, /model/info)
+  log       {log}
+
+Try, in another terminal:
+
+  .venv/bin/heimdall locate --url {amqp} examples/scene.sigmf-meta
+"""
+
+
+def main() -> int:
+    """Run until interrupted; 0 when asked to stop, 1 when something failed."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    print("starting RabbitMQ, Redis and a worker …", flush=True)
+    try:
+        with Stack.running() as stack:
+            return _serve(stack)
+    except KeyboardInterrupt:
+        print("\nstopped: worker, RabbitMQ and Redis are gone")
+        return 0
+    except LocalStackError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(stack: Stack) -> int:
+    from examples.demo import register_demo_model  # noqa: PLC0415 - heavy (MLflow), and not needed to say what is missing
+
+    version = register_demo_model(stack.tracking_uri, MODEL)
+    env = {**stack.worker_env(), "HEIMDALL_MODEL_NAME": MODEL}
+    with ServiceProcess([sys.executable, "-m", "worker"], env) as worker:
+        urls = {"amqp": stack.broker.url, "redis": stack.store.url, "http": worker.http_url, "log": worker.log}
+        print(GUIDE.format(model=MODEL, version=version, **urls), flush=True)
+        return _watch(worker)
+
+
+def _watch(worker: ServiceProcess) -> int:
+    while worker.running:
+        time.sleep(POLL_S)
+    print(f"error: the worker ended with code {worker.returncode}\n{worker.log_text()[-4000:]}", file=sys.stderr)
+    return 1
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

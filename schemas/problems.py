@@ -88,7 +88,7 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorRow]] = {
         _row(
             ErrorCode.TOO_LARGE,
             "The body, the metadata or the number of samples is over its limit",
-            "Send fewer samples or receivers per job; use the SigMF body instead of JSON.",
+            "Send a shorter part, or fewer receivers; JSON bodies are for small trials, SigMF bodies for the rest.",
         ),
         _row(
             ErrorCode.UNSUPPORTED_DATATYPE,

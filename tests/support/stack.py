@@ -10,6 +10,7 @@ import http.client
 import itertools
 import json
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -39,31 +40,45 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def vhost(broker: Broker) -> Iterator[str]:
-    """The name of a fresh vhost in which the broker's user may do everything; deleted after the test."""
+@contextmanager
+def fresh_vhost(broker: Broker) -> Iterator[str]:
+    """URL of a fresh vhost in which the broker's user may do everything; deleted afterwards."""
     name = f"test-{uuid4().hex[:12]}"
     user = urlsplit(broker.url).username or "guest"
     management(broker, "PUT", f"/vhosts/{name}")
     management(broker, "PUT", f"/permissions/{name}/{user}", EVERYTHING)
-    yield name
+    yield urlunsplit(urlsplit(broker.url)._replace(path=f"/{name}"))
     management(broker, "DELETE", f"/vhosts/{name}")
 
 
-@pytest.fixture
-def amqp_url(broker: Broker, vhost: str) -> str:
-    """The broker's URL with a vhost of the test's own."""
-    return urlunsplit(urlsplit(broker.url)._replace(path=f"/{vhost}"))
-
-
-@pytest.fixture
-def redis_url(redis_server: RedisServer) -> Iterator[str]:
-    """The server's URL with a database of the test's own, empty before and after."""
+@contextmanager
+def fresh_database(redis_server: RedisServer) -> Iterator[str]:
+    """URL of a Redis database of one's own, empty before and after."""
     number = next(_database_numbers) % redis_server.databases
     url = urlunsplit(urlsplit(redis_server.url)._replace(path=f"/{number}"))
     _flush(url)
     yield url
     _flush(url)
+
+
+@pytest.fixture
+def amqp_url(broker: Broker) -> Iterator[str]:
+    """The broker's URL with a vhost of the test's own."""
+    with fresh_vhost(broker) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """The server's URL with a database of the test's own."""
+    with fresh_database(redis_server) as url:
+        yield url
+
+
+@pytest.fixture
+def vhost(amqp_url: str) -> str:
+    """The name of the test's own vhost."""
+    return urlsplit(amqp_url).path.removeprefix("/")
 
 
 def management(broker: Broker, method: str, path: str, body: object = None) -> Any:

@@ -1,6 +1,7 @@
 """A job as the broker delivered it, its envelope checked. The body is not looked at here."""
 
 import re
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ _MAX_QUEUE_NAME: Final = 255
 _CONTENT_TYPES: Final = (SIGMF_CONTENT_TYPE, JSON_CONTENT_TYPE)
 _DEFAULTS: Final = JobHeaders()
 _SUSPICIOUS_DELIVERIES: Final = 2
+_LARGEST_SINGLE: Final = 3.4028234e38
 _READ: Final = frozenset(JobHeaders.model_fields)
 
 
@@ -94,7 +96,8 @@ def read_delivery(session: "AmqpSession", message: AbstractIncomingMessage, max_
     try:
         _check_properties(message)
         if len(message.body) > max_body_bytes:
-            raise TooLarge(f"the body has {len(message.body)} bytes; the limit is {max_body_bytes}")
+            detail = f"the body has {len(message.body)} bytes; the limit is {max_body_bytes}"
+            raise TooLarge(detail, [ProblemError(detail=detail, pointer="body", expected=max_body_bytes)])
         headers = _read_headers(raw)
     except JobError as error:
         problem = error
@@ -131,7 +134,7 @@ def _check_properties(message: AbstractIncomingMessage) -> None:
 
 
 def _read_headers(raw: dict[str, Any]) -> JobHeaders:
-    asked = {name: _text(name, raw[name]) for name in _READ & raw.keys()}
+    asked = {name: _plain(name, raw[name]) for name in _READ & raw.keys()}
     if not asked:
         return _DEFAULTS
     if len(asked.get("sigmf") or "") > MAX_SIGMF_HEADER_BYTES:
@@ -146,8 +149,13 @@ def _read_headers(raw: dict[str, Any]) -> JobHeaders:
         raise MalformedEnvelope("; ".join(f"{f.pointer}: {f.detail}" for f in found), found) from None
 
 
-def _text(name: str, value: Any) -> Any:
-    # Some clients send text as byte arrays.
+def _plain(name: str, value: Any) -> Any:
+    """A header's value as its sender meant it: some clients send text as bytes, and numbers in single precision."""
+    if isinstance(value, list):
+        return [_plain(name, element) for element in value]
+    if isinstance(value, float):
+        single = struct.unpack("f", struct.pack("f", value))[0] if abs(value) <= _LARGEST_SINGLE else value
+        return float(f"{value:.7g}") if single == value else value
     if not isinstance(value, bytes):
         return value
     try:

@@ -32,6 +32,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 DIGEST_TAG: Final = "heimdall.digest"
+_SQLITE: Final = "sqlite:///"
 _STAGE: Final = "Production"
 
 Answer = TypeVar("Answer")
@@ -155,6 +156,12 @@ class Registry:
                 got = download_artifacts(artifact_uri=uri, dst_path=staging, tracking_uri=self._uri)
                 Path(got).replace(directory / name)
 
+    def _create_experiment(self) -> str:
+        # Beside a registry in a file, not in whatever directory the command was given in.
+        file = self._uri.removeprefix(_SQLITE)
+        beside = (Path(file).absolute().parent / "artifacts").as_uri() if file != self._uri else None
+        return str(self._client.create_experiment(self._name, artifact_location=beside))
+
     def _register(self, model: Path, contract: Path | None, alias: str, metrics: dict[str, float]) -> str:
         try:
             self._client.create_registered_model(self._name)
@@ -162,7 +169,7 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         experiment = self._client.get_experiment_by_name(self._name)
-        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(self._name)
+        experiment_id = experiment.experiment_id if experiment else self._create_experiment()
         run = self._client.create_run(experiment_id)
         with tempfile.TemporaryDirectory() as staging:
             shutil.copy(model, Path(staging, MODEL_NAME))

@@ -1,0 +1,18 @@
+"""What every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.support.stack", "tests.support.worlds"]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def recordings() -> Path:
+    """The folder of real recordings, which are not part of the project."""
+    folder = SHARED / "iq"
+    if not folder.is_dir():
+        pytest.skip(f"the real recordings are not here: {folder} does not exist")
+    return folder

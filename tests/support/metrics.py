@@ -1,0 +1,37 @@
+"""Reading a worker's metrics as Prometheus would."""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local import ServiceProcess
+
+
+def get(worker: ServiceProcess, path: str) -> tuple[int, str]:
+    """Status and body of a page."""
+    where = urlsplit(worker.http_url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def page(worker: ServiceProcess, path: str) -> Any:
+    """A JSON page."""
+    return json.loads(get(worker, path)[1])
+
+
+def value(worker: ServiceProcess, name: str, **labels: str) -> float:
+    """Sum of the samples of that name whose labels agree."""
+    found = 0.0
+    for family in text_string_to_metric_families(get(worker, "/metrics")[1]):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                found += sample.value
+    return found

@@ -74,8 +74,6 @@ bench: $(READY) ## The tests that measure speed
 .PHONY: venv
 venv: $(READY) ## The virtual environment, from requirements/dev.lock
 
-$(VENV)/.dependencies: requirements/dev.lock deploy/requirements/build.lock
-	@sh deploy/local/venv.sh $(VENV) --require-hashes -r requirements/dev.lock -r deploy/requirements/build.lock
 	@touch $@
 
 $(READY): $(VENV)/.dependencies pyproject.toml
@@ -91,7 +89,6 @@ lock: $(READY) ## Resolve every lock file anew
 	@$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
 	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker --group dev -o requirements/dev.lock
 	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker -o requirements/worker.lock
-	@$(UV_COMPILE) --upgrade deploy/requirements/build.in -c requirements/dev.lock -o deploy/requirements/build.lock
 	@$(UV_COMPILE) --upgrade deploy/requirements/mlflow.in -o deploy/requirements/mlflow.lock
 
 .PHONY: clean

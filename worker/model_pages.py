@@ -59,7 +59,7 @@ class ModelPages:
             **version.reference(),
             "created_at": format_datetime_ns(record.created_ms * 1_000_000),
             "mlflow_run_id": record.run_id,
-            "accuracy": card.get("accuracy", record.metrics.get("accuracy")),
+            "accuracy": card.get("accuracy_m", record.metrics.get("accuracy_m")),
             "training_samples": card.get("training_samples", record.metrics.get("training_samples")),
             "last_reloaded": format_datetime_ns(version.loaded_ns),
         }

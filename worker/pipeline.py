@@ -23,6 +23,7 @@ from worker.errors import CrashesWorker, Expired, InferenceFailed, JobIdConflict
 from worker.job import Job, Sample
 from worker.outgoing import dead_letter, event_publications, is_dead, reply
 from worker.results import encode_results, error_outcome, stored_outcome
+from worker.serving.batcher import LeaveFeatures
 from worker.serving.model import Models
 from worker.store.cache import FrontEntry, OutputCache, Row
 from worker.store.outcomes import Outcomes
@@ -76,31 +77,32 @@ class Pipeline:
         self._options = options
         self._features = Stage("features")
         self._session = Stage("session")
-        self.on_features_free: Callable[[], None] = lambda: None
-        """Called when a batch has left the features stage."""
 
-    async def run(self, deliveries: Sequence[Delivery]) -> None:
-        """One micro-batch to its end. Every delivery is settled, released, or left to a session that was lost."""
+    async def run(self, deliveries: Sequence[Delivery], leave_features: LeaveFeatures) -> None:
+        """One micro-batch to its end. Every delivery is settled, released, or left to a session that was lost.
+
+        Args:
+            deliveries: of the micro-batch.
+            leave_features: called when the batch needs the features stage no more.
+        """
         live = [delivery for delivery in deliveries if not delivery.session.lost.is_set()]
         jobs = [Job(delivery) for delivery in live]
         try:
             if jobs:
                 self._metrics.batch_size.observe(len(jobs))
-                await self._run(jobs)
+                await self._run(jobs, leave_features)
         except Unavailable as error:
             log.warning("batch.released", jobs=len(jobs), reason=str(error))
             await self._release(jobs)
         except Exception as error:
-            await self._after_bug(jobs, error)
-        finally:
-            self.on_features_free()
+            await self._after_bug([job for job in jobs if job.delivery.open], error)
 
     def close(self) -> None:
         """End the threads."""
         self._features.close()
         self._session.close()
 
-    async def _run(self, jobs: list[Job]) -> None:
+    async def _run(self, jobs: list[Job], leave_features: LeaveFeatures) -> None:
         _start_clock(jobs)
         with self._models.lease() as rollout:
             known, _ = await asyncio.gather(
@@ -113,22 +115,22 @@ class Pipeline:
             closed = [job for job in jobs if job.outcome is not None or job.error is not None]
             groups = list(_packed(open_, self._options.max_batch_size))
             if not groups:
-                self.on_features_free()
-            await _all(self._settle(closed), *(self._locate(group) for group in groups))
+                leave_features()
+            await _all(self._settle(closed), *(self._locate(group, leave_features) for group in groups))
 
-    async def _locate(self, jobs: list[Job]) -> None:
+    async def _locate(self, jobs: list[Job], leave_features: LeaveFeatures) -> None:
         samples = [sample for job in jobs for sample in job.samples]
         for chunk in _chunks(samples, self._options.max_batch_size):
-            await self._compute(chunk)
+            await self._compute(chunk, leave_features)
         await asyncio.to_thread(encode_results, jobs, stale_after_s=self._options.stale_after_s)
         await _all(self._remember(samples), self._settle(jobs))
 
-    async def _compute(self, samples: list[Sample]) -> None:
+    async def _compute(self, samples: list[Sample], leave_features: LeaveFeatures) -> None:
         await self._recall_fronts(samples)
         missing = [sample for sample in samples if sample.row is None]
         started = time.perf_counter()
         runs = await self._features.run(prepare_runs, missing, self._options.max_batch_size)
-        self.on_features_free()
+        leave_features()
         if missing:
             self._metrics.up_preprocessing.observe(1000 * (time.perf_counter() - started))
         for run in runs:
@@ -265,9 +267,12 @@ class Pipeline:
         if len(jobs) > 1:
             log.error("batch.internal_error", jobs=len(jobs), exc_info=error)
             for job in jobs:
-                await self.run([job.delivery])
+                await self.run([job.delivery], lambda: None)
             return
-        job = Job(jobs[0].delivery)
+        for job in jobs:
+            await self._fail(Job(job.delivery), error)
+
+    async def _fail(self, job: Job, error: Exception) -> None:
         job.digest_input()
         job.error = unexpected(error, job)
         try:

@@ -50,7 +50,6 @@ class Shape:
         fails_from_batch: number of items from which a run fails; None = never.
         confidence: a further output with this constant; None = there is none.
         position_columns: of the position output.
-        fixed_outputs: declare the sizes of the outputs.
     """
 
     uncertainty: Sequence[float] = SIGMA_DEG
@@ -63,7 +62,6 @@ class Shape:
     fails_from_batch: int | None = None
     confidence: float | None = None
     position_columns: int = 2
-    fixed_outputs: bool = True
 
 
 LINEAR = Shape()
@@ -110,9 +108,7 @@ def graph(shape: Shape = LINEAR) -> onnx.ModelProto:
             "linear",
             inputs,
             [
-                helper.make_tensor_value_info(
-                    name, TensorProto.FLOAT, ["batch", columns if shape.fixed_outputs else f"{name}_columns"]
-                )
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", columns])
                 for name, columns in outputs.items()
             ],
             [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],

@@ -54,7 +54,7 @@ def contract(**changes: Any) -> dict[str, Any]:
         },
         "position": {"output": "position", "frame": "wgs84_deg", "axes": ["latitude", "longitude"]},
         "uncertainty": {"output": "sigma", "kind": "sigma"},
-        "card": {"accuracy": 100.0, "training_samples": 0},
+        "card": {"accuracy_m": 100.0, "training_samples": 0},
     }
     return document | changes
 

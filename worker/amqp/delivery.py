@@ -72,6 +72,11 @@ class Delivery:
         return tag
 
     @property
+    def open(self) -> bool:
+        """Whether it is still to be settled."""
+        return self.session.holds(self)
+
+    @property
     def body(self) -> bytes:
         """The job's body."""
         return self.message.body

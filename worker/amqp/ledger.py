@@ -13,6 +13,9 @@ class AckLedger:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._open
+
     def deliver(self, tag: int) -> None:
         """Note a delivery; tags of a channel only grow."""
         self._open[tag] = True

@@ -139,6 +139,10 @@ class AmqpSession:
                 released += 1
         return released
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether a delivery of this session is still to be settled."""
+        return delivery.tag in self._ledger
+
     @property
     def held(self) -> int:
         """Deliveries not settled."""

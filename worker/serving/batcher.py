@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 from worker.serving.policy import BatchPolicy
 
 Arrival = TypeVar("Arrival")
+LeaveFeatures = Callable[[], None]
+"""What a batch calls when it has left the features stage: the next one may be cut. Calling it again is harmless."""
 
 
 class MicroBatcher(Generic[Arrival]):
@@ -22,7 +24,8 @@ class MicroBatcher(Generic[Arrival]):
 
     Args:
         policy: when a batch is dispatched.
-        run_batch: runs one micro-batch to its end; called with 1 to `max_batch_size` arrivals.
+        run_batch: runs one micro-batch of 1 to `max_batch_size` arrivals to its end, and says when it leaves the
+            features stage.
         is_suspect: whether an arrival must run alone.
         max_in_flight: batches that may run at once; the stages inside `run_batch` order themselves.
         on_crash: told of an exception that `run_batch` let out, which is a bug.
@@ -31,7 +34,7 @@ class MicroBatcher(Generic[Arrival]):
     def __init__(
         self,
         policy: BatchPolicy,
-        run_batch: Callable[[list[Arrival]], Awaitable[None]],
+        run_batch: Callable[[list[Arrival], LeaveFeatures], Awaitable[None]],
         *,
         is_suspect: Callable[[Arrival], bool],
         max_in_flight: int,
@@ -45,7 +48,7 @@ class MicroBatcher(Generic[Arrival]):
         self._waiting: deque[tuple[float, Arrival]] = deque()
         self._suspects: deque[Arrival] = deque()
         self._running: set[asyncio.Task[None]] = set()
-        self._stage_busy = False
+        self._in_features: object | None = None
         self._wake = asyncio.Event()
         self.progress_at = time.monotonic()
         """When a batch last started or ended, monotonic seconds: liveness looks at it."""
@@ -56,11 +59,6 @@ class MicroBatcher(Generic[Arrival]):
             self._suspects.append(arrival)
         else:
             self._waiting.append((time.monotonic(), arrival))
-        self._wake.set()
-
-    def features_stage(self, *, busy: bool) -> None:
-        """Told when the features stage becomes busy or free."""
-        self._stage_busy = busy
         self._wake.set()
 
     @property
@@ -114,7 +112,7 @@ class MicroBatcher(Generic[Arrival]):
             waiting=len(self._waiting),
             first_arrival=self._waiting[0][0] if self._waiting else 0.0,
             now=time.monotonic(),
-            stage_free=not self._stage_busy and len(self._running) < self._max_in_flight,
+            stage_free=self._in_features is None and len(self._running) < self._max_in_flight,
         )
 
     async def _wait(self, seconds: float | None) -> None:
@@ -133,23 +131,29 @@ class MicroBatcher(Generic[Arrival]):
         await asyncio.wait({self._start([suspect])})
 
     def _start(self, batch: list[Arrival]) -> asyncio.Task[None]:
-        # Busy from here on, not only once the task runs: else a second batch would be cut too early.
-        self._stage_busy = True
+        # In the stage from here on, not only once the task runs: else a second batch would be cut too early.
+        self._in_features = token = object()
+
+        def leave() -> None:
+            if self._in_features is token:
+                self._in_features = None
+                self._wake.set()
+
         self.progress_at = time.monotonic()
-        task = asyncio.create_task(self._guarded(batch))
+        task = asyncio.create_task(self._guarded(batch, leave))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    async def _guarded(self, batch: list[Arrival]) -> None:
+    async def _guarded(self, batch: list[Arrival], leave: LeaveFeatures) -> None:
         try:
-            await self._run_batch(batch)
+            await self._run_batch(batch, leave)
         except Exception as error:  # One broken batch must not stop the others.
             self._on_crash(error)
+        finally:
+            leave()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self.progress_at = time.monotonic()
-        if not self._running:
-            self._stage_busy = False
         self._wake.set()

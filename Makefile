@@ -49,7 +49,7 @@ lint: $(READY) ## ruff: rules and formatting
 
 .PHONY: types
 types: $(READY) ## mypy --strict
-	@$(BIN)/mypy --no-error-summary $(CHECKED:%=-p %) -p deploy.local
+	@$(BIN)/mypy --no-error-summary $(CHECKED:%=-p %) -p deploy.local -p docs
 	@echo "types: clean"
 
 .PHONY: imports
@@ -74,6 +74,8 @@ bench: $(READY) ## The tests that measure speed
 .PHONY: venv
 venv: $(READY) ## The virtual environment, from requirements/dev.lock
 
+$(VENV)/.dependencies: requirements/dev.lock
+	@sh deploy/local/venv.sh $(VENV) --require-hashes -r requirements/dev.lock
 	@touch $@
 
 $(READY): $(VENV)/.dependencies pyproject.toml

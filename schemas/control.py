@@ -48,7 +48,7 @@ COMMAND: Final[TypeAdapter[Command]] = TypeAdapter(Command)
 class ServedVersion(BaseModel):
     """A model version and the part it plays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     name: str
     version: str
@@ -59,7 +59,7 @@ class ServedVersion(BaseModel):
 class CommandReply(BaseModel):
     """What one worker did with a command."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     command_id: str | None
     command: str | None

@@ -20,7 +20,7 @@ class SampleResult(JobFields, Prediction):
 class CompleteEvent(BaseModel):
     """A sample was located; routing key `localization.complete`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     event: Literal["localization.complete"]
     timestamp: DateTime
@@ -30,7 +30,7 @@ class CompleteEvent(BaseModel):
 class FailedEvent(BaseModel):
     """A job or a sample could not be located; routing key `localization.failed`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     event: Literal["localization.failed"]
     timestamp: DateTime

@@ -48,6 +48,7 @@ class ErrorRow:
     title: str
     disposition: Disposition
     retriable: bool
+    """The same input may succeed later, under a new id: the outcome of an id stands."""
     remedy: str
 
 
@@ -98,7 +99,7 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorRow]] = {
         _row(
             ErrorCode.SAMPLE_RATE_MISMATCH,
             "The sample rate is not the model's",
-            "Resample before publishing: `errors` names the rate the model takes. The worker never resamples.",
+            "Resample: `errors` names the rate the model takes. The worker never resamples.",
         ),
         _row(
             ErrorCode.RECEIVER_MISMATCH,
@@ -113,7 +114,7 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorRow]] = {
         _row(
             ErrorCode.EXPIRED,
             "The deadline passed before the job was computed",
-            "Publish again with a later deadline_ms, or add workers.",
+            "Publish again under a new message_id with a later deadline_ms, or add workers.",
             retriable=True,
             disposition=Disposition.ANSWERED,
         ),
@@ -139,7 +140,7 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorRow]] = {
 class ProblemError(BaseModel):
     """One particular of a problem: where it is, what is wrong, and what would be right."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     detail: str
     pointer: str | None = Field(None, description="Where in the input: a path such as `global/core:datatype`.")
@@ -149,7 +150,7 @@ class ProblemError(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details of a job, or of one sample of a batch job."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     type: Annotated[str, Field(pattern=rf"^{PROBLEM_TYPE_PREFIX}[a-z_]+$")]
     title: str

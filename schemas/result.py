@@ -19,7 +19,8 @@ InputDigest = Annotated[
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Consumers must take fields that a later version adds.
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Coordinates(_Wire):

@@ -6,7 +6,10 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-_ISO_8601: Final = re.compile(r"^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,18}))?([Zz]|[+-]\d\d:\d\d)?$", re.ASCII)
+_PATTERN: Final = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,18}))?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
+)
+_ISO_8601: Final = re.compile(_PATTERN)
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -43,4 +46,4 @@ def _check(text: str) -> str:
     return text
 
 
-DateTime = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"}), AfterValidator(_check)]
+DateTime = Annotated[str, Field(max_length=64, json_schema_extra={"pattern": _PATTERN}), AfterValidator(_check)]

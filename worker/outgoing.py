@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from schemas import events
+from schemas.job import MAX_SIGMF_HEADER_BYTES
 from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
 from worker.amqp.session import Publication
 from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
@@ -19,7 +20,7 @@ _REPLAYED: Final = (
     "continue_on_error",
     "sigmf",
 )
-_MAX_TEXT: Final = 65_536
+_MAX_VALUE_BYTES: Final = 256
 _MAX_REASON: Final = 1000
 
 
@@ -80,9 +81,12 @@ def dead_letter(job: Job, instance: str) -> Publication:
 
 def _original(job: Job) -> dict[str, Any]:
     raw = job.delivery.message.headers or {}
-    return {name: raw[name] for name in _REPLAYED if name in raw and _is_small(raw[name])}
+    return {name: raw[name] for name in _REPLAYED if name in raw and _is_valid_size(name, raw[name])}
 
 
-def _is_small(value: Any) -> bool:
-    # Headers over 128 KiB would close our own connection.
-    return isinstance(value, bool | int | float) or len(repr(value)) <= _MAX_TEXT
+def _is_valid_size(name: str, value: Any) -> bool:
+    # Headers over 128 KiB would close our own connection: what is longer than any valid value stays behind.
+    if isinstance(value, bool | int | float):
+        return True
+    most = MAX_SIGMF_HEADER_BYTES if name == "sigmf" else _MAX_VALUE_BYTES
+    return len(value if isinstance(value, bytes) else str(value).encode()) <= most

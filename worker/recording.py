@@ -1,6 +1,5 @@
 """What a job carries: the recording's metadata, its bytes, and the captures to locate once they are decoded."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -172,11 +171,6 @@ def decode_capture(recording: Recording, index: int) -> IqCapture:
         receivers=recording.receivers,
         clipped=full_scale_fraction(samples, datatype) > CLIPPED_FRACTION,
     )
-
-
-def body_digest(body: bytes) -> bytes:
-    """SHA-256 of a body, 32 bytes."""
-    return hashlib.sha256(body).digest()
 
 
 def _parse_json(text: str | bytes, what: str) -> Any:

@@ -59,6 +59,7 @@ class Service:
         self._performance = Performance()
         self._flow = Flow()
         self._flow.stop("model")
+        self._flow.stop("store")  # Until a real write has succeeded.
         self._models = Models(self._on_retired)
         self._store = self._build_store()
         self._pipeline = self._build_pipeline()
@@ -285,7 +286,6 @@ class Service:
 
     def _build_store(self) -> StoreConnection:
         settings = self._settings
-        self._metrics.store_up.set(1)
         return StoreConnection(
             connect(settings.redis_url.get_secret_value(), settings.redis_timeout_s),
             hold=settings.redis_hold_s,

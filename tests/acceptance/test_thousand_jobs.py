@@ -1,5 +1,6 @@
 """A thousand jobs of mixed kinds, one in twenty of them bad."""
 
+import asyncio
 import json
 from itertools import cycle
 from pathlib import Path
@@ -69,8 +70,6 @@ async def test_a_thousand_jobs(own_station: Station, broker: Broker) -> None:
 
 async def _settled(broker: Broker, vhost: str) -> bool:
     # The broker's own figures lag behind by its collection interval.
-    import asyncio
-
     for _ in range(100):
         queue = management(broker, "GET", f"/queues{vhost}/heimdall.inference")
         if queue.get("messages_ready") == 0 and queue.get("messages_unacknowledged") == 0:

@@ -107,7 +107,8 @@ def read_delivery(session: "AmqpSession", message: AbstractIncomingMessage, max_
     except JobError as error:
         problem = error
     refused = refuse_reply_to(message.reply_to, message.user_id)
-    count = raw.get("x-delivery-count", 1 if message.redelivered else 0)
+    # Of a first delivery the header would be the publisher's own word.
+    count = raw.get("x-delivery-count", 1) if message.redelivered else 0
     sigmf = raw.get("sigmf")
     return Delivery(
         session=session,

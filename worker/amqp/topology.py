@@ -14,6 +14,9 @@ DEAD_ROUTING_KEY: Final = "dead"
 DELIVERY_LIMIT: Final = 100
 """A backstop: the worker itself dead-letters what crashes it, long before."""
 
+READINGS: Final = 1_000_000
+"""Delivery limit of the queues that people read: looking at a letter and putting it back must not use it up."""
+
 _EXCHANGES: Final[dict[str, tuple[ExchangeType, dict[str, Any]]]] = {
     job.EXCHANGE: (ExchangeType.DIRECT, {"alternate-exchange": UNROUTED}),
     UNROUTED: (ExchangeType.FANOUT, {}),
@@ -57,7 +60,8 @@ class Topology:
         if not self.declare:
             for name in _EXCHANGES:
                 await channel.declare_exchange(name, passive=True, timeout=timeout)
-            await channel.declare_queue(DEAD, passive=True, timeout=timeout)
+            for name in (DEAD, UNROUTED):
+                await channel.declare_queue(name, passive=True, timeout=timeout)
             return await channel.declare_queue(self.queue, passive=True, timeout=timeout)
         for name, (kind, arguments) in _EXCHANGES.items():
             await channel.declare_exchange(name, kind, durable=True, arguments=arguments, timeout=timeout)
@@ -87,4 +91,4 @@ class Topology:
 
 
 def _bounded(max_bytes: int) -> dict[str, Any]:
-    return {"x-max-length-bytes": max_bytes, "x-overflow": "drop-head"}
+    return {"x-max-length-bytes": max_bytes, "x-overflow": "drop-head", "x-delivery-limit": READINGS}

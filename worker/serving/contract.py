@@ -175,6 +175,9 @@ ColumnName = Literal[
 ]
 
 
+RELATIVE_COLUMNS: Final = frozenset({"north_m", "east_m", "delta_lat", "delta_lon"})
+
+
 class Column(_Document):
     """One receiver feature: (value - offset) / scale, then clipped."""
 
@@ -342,6 +345,15 @@ class ModelContract(_Document):
             missing = allowed - set(bound.axes)
             if not set(bound.axes) <= allowed or (missing - {"receiver"}) or (missing and self.capacity > 1):
                 raise ValueError(f"input {name}: {bound.feature} has the axes {sorted(allowed)}, not {bound.axes}")
+        return self
+
+    @model_validator(mode="after")
+    def _relative_columns_have_an_origin(self) -> Self:
+        if self.position.origin is None:
+            for name, bound in self.inputs.items():
+                relative = [c.name for c in getattr(bound, "columns", ()) if c.name in RELATIVE_COLUMNS]
+                if relative:
+                    raise ValueError(f"input {name}: columns {relative} are relative, so position needs an origin")
         return self
 
     @model_validator(mode="after")

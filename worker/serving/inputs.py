@@ -34,6 +34,7 @@ Tensors = dict[str, NDArray[np.generic]]
 
 _CANONICAL: Final = ("batch", "receiver", "mel", "frame", "iq", "sample", "column")
 _IQ_COMPONENTS: Final = 2
+_DB_PER_KILO: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,11 @@ class FeaturePlan:
             rate = item.capture.sample_rate or self._contract.sample_rate
             assert rate is not None, "admission settles the rate"
             measured = receiver_features(samples, rate)
+            # The formula takes watts; in the level dBm the samples are in milliwatts already.
+            psd_dbm_hz = measured.psd_dbm_hz - (_DB_PER_KILO if self._contract.level == "dbm" else 0.0)
             values |= {
                 "snr_db": measured.snr_db,
-                "psd_dbm_hz": measured.psd_dbm_hz,
+                "psd_dbm_hz": psd_dbm_hz,
                 "freq_offset_hz": measured.freq_offset_hz,
             }
         return np.stack([_column(column, values) for column in columns], axis=-1)

@@ -34,6 +34,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 DIGEST_TAG: Final = "heimdall.digest"
 _SQLITE: Final = "sqlite:///"
 _STAGE: Final = "Production"
+_MAX_TEXT: Final = 300
 
 Answer = TypeVar("Answer")
 
@@ -102,9 +103,9 @@ class Registry:
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise ModelRejected(f"the registry refuses: {error.message}") from error
-            raise Unavailable(f"the registry does not answer: {error.message}") from error
+            raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
         except OSError as error:
-            raise Unavailable(f"the registry does not answer: {error}") from error
+            raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
 
     @property
     def _client(self) -> Any:
@@ -183,3 +184,11 @@ class Registry:
         made = self._client.create_model_version(self._name, run.info.artifact_uri, run.info.run_id, tags=tags)
         self._client.set_registered_model_alias(self._name, alias, made.version)
         return str(made.version)
+
+
+def _brief(error: Exception) -> str:
+    """The innermost cause: what surrounds it repeats the address at every level of the library."""
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:_MAX_TEXT]}"

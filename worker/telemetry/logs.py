@@ -47,6 +47,8 @@ def configure(level: str, log_format: str, instance: str) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # What it says of a failed connection, our own event says with the address.
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
 
 
 class _Json:

@@ -49,7 +49,12 @@ class Metrics:
         self.run_size = histogram("heimdall_run_size", "Samples per ONNX run.", SIZES)
         self.runs = counter("heimdall_onnx_runs", "ONNX runs, by model version.", "version")
         self.splits = counter("heimdall_batch_splits", "Failed runs that were split to find the culprit.")
-        self.stage = histogram("heimdall_stage_seconds", "Time per job and stage.", SECONDS, "stage")
+        self.stage = histogram(
+            "heimdall_stage_seconds",
+            "Time per stage: of a job; store and reply: of the jobs settled together.",
+            SECONDS,
+            "stage",
+        )
         self.job = histogram("heimdall_job_seconds", "Delivery to encoded result, by version.", SECONDS, "version")
         self.queue_age = histogram(
             "heimdall_queue_age_seconds", "Publish to delivery, where the job has a timestamp.", SECONDS

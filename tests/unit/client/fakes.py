@@ -149,7 +149,7 @@ async def fake_worker(url: str) -> AsyncIterator[FakeWorker]:
 async def eventually(condition: Callable[[], bool], timeout: float = 5.0) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - what is waited for lies in another process
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -37,7 +37,7 @@ train: .venv-train/.ready ## Train the demo model anew (PyTorch, in .venv-train;
 .PHONY: test
 test: lint types imports ## Everything: lint, types, import contracts, all tests on real servers, coverage
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -m "not benchmark" $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest -q $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --fail-under=90
 
@@ -59,15 +59,11 @@ imports: $(READY) ## import-linter: imports run one way
 
 .PHONY: unit
 unit: $(READY) ## The unit tests
-	@$(BIN)/pytest -q -m "not benchmark" tests/unit $(PYTEST_ARGS)
+	@$(BIN)/pytest -q tests/unit $(PYTEST_ARGS)
 
 .PHONY: integration
 integration: $(READY) ## The tests on real servers and processes
-	@$(BIN)/pytest -q -m "not benchmark" tests/contract tests/golden tests/integration tests/acceptance $(PYTEST_ARGS)
-
-.PHONY: bench
-bench: $(READY) ## The tests that measure speed
-	@$(BIN)/pytest -q -m benchmark $(PYTEST_ARGS)
+	@$(BIN)/pytest -q tests/contract tests/golden tests/integration tests/acceptance $(PYTEST_ARGS)
 
 # --- Set up ------------------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,15 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import pytest
 
-from deploy.local import ServiceProcess, redis
+from deploy.local import Broker, ServiceProcess, redis
 from tests.support.metrics import get, value
 from tests.support.models import tone
+from tests.support.stack import management
 from tests.support.station import Publisher, Station, publisher
 
 JOBS = 300
@@ -49,6 +51,9 @@ async def test_kill_in_mid_batch(own_station: Station) -> None:
         sent = await publishing
         await jobs.until(lambda: all(jobs.replies[c] for c in sent.values()))
         assert_each_answered_alike(jobs, own_station, sent)
+        job_id, correlation_id = next(iter(sent.items()))
+        again = await jobs.locate(tone(0, n=600), job_id=job_id)
+        assert again.body == jobs.replies[correlation_id][0].body
 
 
 async def test_a_job_that_kills_the_process(own_station: Station) -> None:
@@ -90,6 +95,72 @@ async def test_redis_away(manner: str, own_station: Station) -> None:
             assert_each_answered_alike(jobs, own_station, sent)
         await until_ready(worker, ready=True)
         assert value(worker, "heimdall_store_failures_total") > 0
+
+
+async def test_held_jobs_are_released_when_redis_stays_away(own_station: Station) -> None:
+    """After the time that jobs may be held they go back to the queue, and are answered when Redis is there again."""
+    with redis() as server:
+        own_station.redis_url = server.url
+        worker = own_station.worker(HEIMDALL_REDIS_TIMEOUT_S="1", HEIMDALL_REDIS_HOLD_S="2")
+        async with publisher(own_station.amqp_url) as jobs:
+            await jobs.locate(tone())
+            await asyncio.to_thread(server.stop)
+            sent = await publish_all(jobs, 10)
+            async with asyncio.timeout(30):
+                while value(worker, "heimdall_released_total") < 1:
+                    await asyncio.sleep(0.05)
+            assert value(worker, "heimdall_in_flight") == 0
+            await asyncio.to_thread(server.start)
+            await jobs.until(lambda: all(jobs.replies[c] for c in sent.values()))
+            assert_each_answered_alike(jobs, own_station, sent)
+
+
+async def test_redis_away_at_start(own_station: Station) -> None:
+    """A worker that finds no Redis takes no jobs until it does."""
+    with redis() as server:
+        own_station.redis_url = server.url
+        server.stop()
+        worker = own_station.unready_worker()
+        try:
+            worker.start()
+            await asyncio.to_thread(worker.wait_ready, path="/health/live")
+            async with asyncio.timeout(30):
+                while "Redis does not take writes" not in get(worker, "/health/ready")[1]:
+                    await asyncio.sleep(0.05)
+            assert value(worker, "heimdall_consuming") == 0
+            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(worker.wait_ready)
+        finally:
+            worker.close()
+
+
+async def test_connections_closed_by_the_broker(own_station: Station, broker: Broker) -> None:
+    """A worker whose connections are closed under load opens new ones; no job is lost, repeats are the same."""
+    worker = own_station.worker()
+    vhost = urlsplit(own_station.amqp_url).path.removeprefix("/")
+    async with publisher(own_station.amqp_url) as jobs:
+        publishing = asyncio.create_task(publish_all(jobs, JOBS, pause=0.02))
+        for round_ in range(3):
+            seen = len(jobs.replies)
+            await jobs.until(lambda seen=seen: len(jobs.replies) > seen + 20)
+            await asyncio.to_thread(close_connections, broker, vhost)
+            async with asyncio.timeout(30):
+                while value(worker, "heimdall_broker_connects_total") < round_ + 2:
+                    await asyncio.sleep(0.05)
+        sent = await publishing
+        await jobs.until(lambda: all(jobs.replies[c] for c in sent.values()))
+        assert_each_answered_alike(jobs, own_station, sent)
+
+
+def close_connections(broker: Broker, vhost: str) -> None:
+    """Close the worker's connections, as an operator would."""
+    closed = 0
+    while not closed:  # The management plugin learns of a connection with some delay.
+        for connection in management(broker, "GET", "/connections"):
+            name = connection.get("client_properties", {}).get("connection_name", "")
+            if connection.get("vhost") == vhost and name.startswith("heimdall-worker"):
+                management(broker, "DELETE", f"/connections/{quote(connection['name'], safe='')}")
+                closed += 1
 
 
 async def test_sigterm_finishes_what_is_held(own_station: Station) -> None:

@@ -1,33 +1,20 @@
 """Changing the model under load: no job lost, none refused, each answered by exactly one version."""
 
 import asyncio
-import json
 import os
 import signal
 import time
 from pathlib import Path
-from uuid import uuid4
 
-import aio_pika
 import numpy as np
 
 from tests.support.metrics import page, value
 from tests.support.models import DEGREES_PER_DB, LATITUDE, tone, write_model
-from tests.support.station import Publisher, Station, publisher
+from tests.support.station import Publisher, Station, command, publisher
 
 JOBS = 500
 INTERVAL_S = 0.008
 NEW_LATITUDE = LATITUDE + 1.0
-
-
-async def command(jobs: Publisher, **fields: str) -> dict[str, object]:
-    """Give a control command, and the first worker's answer."""
-    correlation_id = uuid4().hex
-    body = json.dumps({"command_id": correlation_id} | fields).encode()
-    message = aio_pika.Message(body, correlation_id=correlation_id, reply_to=jobs.reply_queue, user_id="guest")
-    exchange = await jobs.channel.get_exchange("heimdall.control", ensure=False)
-    await exchange.publish(message, "worker.all", mandatory=True)
-    return (await jobs.reply(correlation_id)).json
 
 
 async def steady_load(jobs: Publisher, count: int) -> list[tuple[str, float]]:

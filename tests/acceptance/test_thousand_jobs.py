@@ -9,14 +9,20 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
+from jsonschema import Draft202012Validator
 
 from deploy.local import Broker
-from schemas.result import BatchResult, LocalizationResult
 from tests.support.bad_jobs import BAD_JOBS, NOT_DEAD
 from tests.support.models import metadata, tone
+from tests.support.rfc7946 import assert_rfc7946
 from tests.support.stack import management
-from tests.support.station import Station, publisher
+from tests.support.station import Answer, Station, publisher
 
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+RESULT, BATCH_RESULT, PROBLEM = (
+    Draft202012Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+    for name in ("result", "batch-result", "problem")
+)
 JOBS = 1000
 BAD_EVERY = 20
 
@@ -60,12 +66,22 @@ async def test_a_thousand_jobs(own_station: Station, broker: Broker) -> None:
             assert answer.code == kind
             if kind != "job_id_conflict":
                 assert own_station.redis.get(f"heimdall:result:{job_id}") == answer.body
-            if kind is None:
-                (BatchResult if "predictions" in answer.json else LocalizationResult).model_validate_json(answer.body)
+            assert_published_form(answer)
         assert len(jobs.dead) == dead
         assert all(letter.headers["heimdall-code"] and letter.headers["heimdall-reason"] for letter in jobs.dead)
     vhost = urlsplit(own_station.amqp_url).path
     assert await _settled(broker, vhost)
+
+
+def assert_published_form(answer: Answer) -> None:
+    """The answer validates against the published JSON Schema of its kind, and its GeoJSON against RFC 7946."""
+    document = answer.json
+    if answer.code is not None:
+        PROBLEM.validate(document)
+        return
+    (BATCH_RESULT if "predictions" in document else RESULT).validate(document)
+    for fix in document.get("predictions", [document]):
+        assert_rfc7946(fix["geojson"])
 
 
 async def _settled(broker: Broker, vhost: str) -> bool:

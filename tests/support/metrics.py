@@ -27,7 +27,7 @@ def page(worker: ServiceProcess, path: str) -> Any:
     return json.loads(get(worker, path)[1])
 
 
-def value(worker: ServiceProcess, name: str, **labels: str) -> float:
+def value(worker: ServiceProcess, name: str, /, **labels: str) -> float:
     """Sum of the samples of that name whose labels agree."""
     found = 0.0
     for family in text_string_to_metric_families(get(worker, "/metrics")[1]):

@@ -30,6 +30,7 @@ class Station:
     tracking_uri: str
     settings: dict[str, str] = field(default_factory=dict)
     argv: Sequence[str] = (sys.executable, "-m", "worker")
+    workers: list[ServiceProcess] = field(default_factory=list)
     _running: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -44,7 +45,8 @@ class Station:
 
     def worker(self, *, argv: Sequence[str] | None = None, **settings: str) -> ServiceProcess:
         """A worker that is ready; stopped at the end of the test."""
-        return self._running.enter_context(self.unready_worker(argv=argv, **settings))
+        self.workers.append(self._running.enter_context(self.unready_worker(argv=argv, **settings)))
+        return self.workers[-1]
 
     def unready_worker(self, *, argv: Sequence[str] | None = None, **settings: str) -> ServiceProcess:
         """A worker that is not started yet."""
@@ -178,6 +180,16 @@ async def publisher(amqp_url: str) -> AsyncIterator[Publisher]:
         it = Publisher(connection, await connection.channel(on_return_raises=True))
         await it.listen()
         yield it
+
+
+async def command(jobs: Publisher, **fields: str) -> dict[str, object]:
+    """Give a control command as the publisher's user, and the first worker's answer."""
+    correlation_id = uuid4().hex
+    body = json.dumps({"command_id": correlation_id} | fields).encode()
+    message = aio_pika.Message(body, correlation_id=correlation_id, reply_to=jobs.reply_queue, user_id="guest")
+    exchange = await jobs.channel.get_exchange("heimdall.control", ensure=False)
+    await exchange.publish(message, "worker.all", mandatory=True)
+    return (await jobs.reply(correlation_id)).json
 
 
 def _answer(message: AbstractIncomingMessage) -> Answer:

@@ -1,0 +1,141 @@
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from worker.config import ENV_PREFIX, Settings
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    """No setting of the machine that runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+
+
+def refusal(**changes):
+    """What is said of settings."""
+    with pytest.raises(ValidationError) as caught:
+        Settings(**changes)
+    return caught.value
+
+
+def test_the_defaults_fit_together():
+    """A worker starts without any setting."""
+    settings = Settings()
+    assert settings.prefetch_count >= 4 * settings.max_batch_size
+    assert settings.prefetch_count * settings.max_body_bytes <= settings.memory_budget_bytes
+    assert settings.instance
+    assert settings.control_users == ("operator",)
+
+
+def test_every_setting_says_what_it_is():
+    """The documentation is made of the fields' own descriptions."""
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    """Names are the prefix and the field in capitals; text becomes the field's type."""
+    values = {
+        "MAX_BATCH_SIZE": "8",
+        "EAGER": "false",
+        "CONTROL_USERS": " alice , bob,",
+        "PROVIDERS": "CUDAExecutionProvider,CPUExecutionProvider",
+        "AMQP_URL": f"amqps://u:{SECRET}@broker/",
+        "ROUTING_KEY": "localize.vhf",
+        "HTTP_PORT": "0",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(ENV_PREFIX + name, value)
+    settings = Settings()
+    assert settings.max_batch_size == 8
+    assert settings.eager is False
+    assert settings.control_users == ("alice", "bob")
+    assert settings.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert settings.amqp_url.get_secret_value() == f"amqps://u:{SECRET}@broker/"
+    assert settings.routing_key == "localize.vhf"
+    assert settings.http_port == 0
+
+
+def test_nobody_may_command_where_the_list_is_empty(monkeypatch):
+    """An empty list of users is a list."""
+    monkeypatch.setenv(ENV_PREFIX + "CONTROL_USERS", "")
+    assert Settings().control_users == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"amqp_url": "http://broker"}, "amqp_url"),
+        ({"redis_url": "http://redis"}, "redis_url"),
+        ({"model_name": "a/b"}, "model_name"),
+        ({"instance": "a b"}, "instance"),
+        ({"instance": "#"}, "instance"),
+        ({"routing_key": "other"}, "routing_key"),
+        ({"routing_key": "localize.*"}, "routing_key"),
+        ({"queue": "amq.gen-x"}, "queue"),
+        ({"queue_max_bytes": 5}, "queue_max_bytes"),
+        ({"prefetch_count": 70_000}, "prefetch_count"),
+        ({"max_batch_size": 0}, "max_batch_size"),
+        ({"max_wait_ms": -1}, "max_wait_ms"),
+        ({"grace_s": 5}, "grace_s"),
+        ({"http_port": 65_536}, "http_port"),
+        ({"log_level": "LOUD"}, "log_level"),
+        ({"log_format": "xml"}, "log_format"),
+        ({"intra_op_threads": 0}, "intra_op_threads"),
+        ({"stale_after_s": 0}, "stale_after_s"),
+    ],
+)
+def test_a_wrong_setting_is_named(changes, field):
+    """A start with a wrong setting fails at once and names it."""
+    assert refusal(**changes).errors()[0]["loc"] == (field,)
+
+
+@pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0", "unix:///run/redis.sock"])
+def test_redis_has_three_schemes(url):
+    """Plain, TLS and a socket."""
+    assert Settings(redis_url=url).redis_url.get_secret_value() == url
+
+
+def test_prefetch_feeds_four_batches():
+    """Fewer jobs than four batches would starve the stages; the refusal names both figures."""
+    Settings(prefetch_count=128, max_batch_size=32)
+    assert "prefetch_count 127 is less than 4 x max_batch_size 32" in str(
+        refusal(prefetch_count=127, max_batch_size=32)
+    )
+
+
+def test_what_is_held_fits_the_memory():
+    """Prefetched bodies must fit the budget, to the byte."""
+    fits = {"prefetch_count": 128, "max_body_bytes": 2**20, "memory_budget_bytes": 2**27}
+    Settings(**fits)
+    assert "over memory_budget_bytes" in str(refusal(**fits | {"max_body_bytes": 2**20 + 1}))
+
+
+def test_settings_do_not_change():
+    """What was checked together stays together."""
+    with pytest.raises(ValidationError):
+        Settings().max_batch_size = 1
+
+
+def test_urls_are_not_shown():
+    """Neither repr nor str nor a dump as JSON holds a password."""
+    settings = Settings(amqp_url=f"amqp://u:{SECRET}@h/", redis_url=f"redis://:{SECRET}@h/")
+    assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+@pytest.mark.xfail(strict=True, reason="the registry's address is shown as it is, though it may hold a password")
+def test_the_registrys_password_is_not_shown():
+    """MLflow takes a user and password in its address."""
+    settings = Settings(mlflow_tracking_uri=f"http://u:{SECRET}@mlflow:5000")
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize("changes", [{"amqp_url": f"http://:{SECRET}@h"}, {"redis_url": f"x://:{SECRET}@h"}])
+@pytest.mark.xfail(strict=True, reason="pydantic repeats the input in the text of its error")
+def test_errors_do_not_show_urls(changes):
+    """A refused URL is not repeated."""
+    assert SECRET not in str(refusal(**changes))

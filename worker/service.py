@@ -19,8 +19,9 @@ from worker.amqp.topology import Topology
 from worker.config import Settings
 from worker.control import Control, jitter
 from worker.errors import HeimdallError
+from worker.locating import Locator
 from worker.model_pages import ModelPages
-from worker.pipeline import Pipeline, PipelineOptions
+from worker.pipeline import Pipeline
 from worker.serving.batcher import MicroBatcher
 from worker.serving.loading import load_version
 from worker.serving.model import Models, ModelVersion, VersionRecord
@@ -28,6 +29,7 @@ from worker.serving.policy import BatchPolicy
 from worker.serving.registry import Registry
 from worker.serving.session import SessionOptions
 from worker.serving.swap import Swapper
+from worker.settling import Settler
 from worker.store.cache import OutputCache
 from worker.store.connection import StoreConnection, connect
 from worker.store.outcomes import Outcomes
@@ -62,6 +64,8 @@ class Service:
         self._flow.stop("store")  # Until a real write has succeeded.
         self._models = Models(self._on_retired)
         self._store = self._build_store()
+        cache = OutputCache(self._store, settings.cache_ttl_s) if settings.cache_enabled else None
+        self._locator = Locator(cache, self._metrics, settings.max_batch_size)
         self._pipeline = self._build_pipeline()
         self._batcher = MicroBatcher(
             BatchPolicy(settings.max_batch_size, settings.max_wait_ms / 1000, settings.eager),
@@ -105,7 +109,7 @@ class Service:
         await _cancel({stop, *tasks, *self._reloads})
         await http.close()
         await self._store.close()
-        self._pipeline.close()
+        self._locator.close()
         log.info("service.stopped", failed=bool(failed))
         return 1 if failed else 0
 
@@ -157,7 +161,7 @@ class Service:
             log.warning("drain.unfinished", waiting=len(left), batches=self._batcher.in_flight)
             for delivery in left:
                 with suppress(HeimdallError):
-                    self._metrics.released.inc(await delivery.session.release([delivery]))
+                    self._metrics.released.inc(await delivery.session.release([delivery.message]))
 
     def _take(self, delivery: Delivery) -> None:
         self._metrics.delivered(redelivered=delivery.redelivered)
@@ -296,18 +300,22 @@ class Service:
 
     def _build_pipeline(self) -> Pipeline:
         settings = self._settings
-        return Pipeline(
-            self._models,
-            Outcomes(self._store, settings.result_ttl_s),
-            OutputCache(self._store, settings.cache_ttl_s) if settings.cache_enabled else None,
+        outcomes = Outcomes(self._store, settings.result_ttl_s)
+        settler = Settler(
+            outcomes,
             self._metrics,
             self._performance,
-            PipelineOptions(
-                max_batch_size=settings.max_batch_size,
-                stale_after_s=settings.stale_after_s,
-                events_enabled=settings.events_enabled,
-                instance=settings.instance,
-            ),
+            instance=settings.instance,
+            events_enabled=settings.events_enabled,
+        )
+        return Pipeline(
+            self._models,
+            outcomes,
+            self._locator,
+            settler,
+            self._metrics,
+            max_batch_size=settings.max_batch_size,
+            stale_after_s=settings.stale_after_s,
         )
 
 

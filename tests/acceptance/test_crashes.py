@@ -107,9 +107,8 @@ async def test_held_jobs_are_released_when_redis_stays_away(own_station: Station
             await asyncio.to_thread(server.stop)
             sent = await publish_all(jobs, 10)
             async with asyncio.timeout(30):
-                while value(worker, "heimdall_released_total") < 1:
+                while value(worker, "heimdall_released_total") < 1 or value(worker, "heimdall_in_flight") > 0:
                     await asyncio.sleep(0.05)
-            assert value(worker, "heimdall_in_flight") == 0
             await asyncio.to_thread(server.start)
             await jobs.until(lambda: all(jobs.replies[c] for c in sent.values()))
             assert_each_answered_alike(jobs, own_station, sent)
@@ -159,8 +158,9 @@ def close_connections(broker: Broker, vhost: str) -> None:
         for connection in management(broker, "GET", "/connections"):
             name = connection.get("client_properties", {}).get("connection_name", "")
             if connection.get("vhost") == vhost and name.startswith("heimdall-worker"):
-                management(broker, "DELETE", f"/connections/{quote(connection['name'], safe='')}")
-                closed += 1
+                with suppress(RuntimeError):  # It may have ended since it was listed.
+                    management(broker, "DELETE", f"/connections/{quote(connection['name'], safe='')}")
+                    closed += 1
 
 
 async def test_sigterm_finishes_what_is_held(own_station: Station) -> None:

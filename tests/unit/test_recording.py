@@ -223,31 +223,30 @@ json_values = st.recursive(
 )
 
 
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            name: json_values
-            for name in (
-                "iq_data",
-                "iq_samples",
-                "sample_rate",
-                "center_frequency",
-                "receivers",
-                "session_id",
-                "cache_enabled",
-            )
-        },
-    )
+FIELDS = (
+    "iq_data",
+    "iq_samples",
+    "sample_rate",
+    "center_frequency",
+    "receivers",
+    "session_id",
+    "cache_enabled",
 )
+
+
+def code_of(read, *arguments):
+    """The code of the error that reading gives; None where it gives none."""
+    try:
+        read(*arguments)
+    except JobError as error:
+        return error.code
+    return None
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, json_values)))
 def test_no_json_document_is_a_bug(document):
     """Whatever JSON says, it is a recording or an error of the table."""
-    try:
-        recording = read_json(json.dumps(document).encode())
-    except JobError as error:
-        assert error.code is not ErrorCode.INTERNAL
-    else:
-        assert recording.channels >= 1
+    assert code_of(read_json, json.dumps(document).encode()) is not ErrorCode.INTERNAL
 
 
 @given(json_values, st.binary(max_size=40))
@@ -258,11 +257,9 @@ def test_no_metadata_are_a_bug(document, body):
         {"global": document},
         metadata() | {"captures": document},
         metadata(**{"heimdall:samples": document}),
+        metadata(**{"heimdall:receivers": document}),
     ):
-        try:
-            read_sigmf(json.dumps(candidate), body)
-        except JobError as error:
-            assert error.code is not ErrorCode.INTERNAL
+        assert code_of(read_sigmf, json.dumps(candidate), body) is not ErrorCode.INTERNAL
 
 
 def test_clipping_is_more_than_a_hundredth_at_full_scale():

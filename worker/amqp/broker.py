@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from worker.amqp.delivery import Delivery
+from worker.amqp.delivery import Delivery, read_delivery
 from worker.amqp.flow import Flow
 from worker.amqp.session import LOST, AmqpSession
 from worker.errors import Unavailable
@@ -92,7 +92,9 @@ class Broker:
         await self._on_open(session)
         self.session = session
         log.info("broker.connected")
-        await session.consume(self._flow, self._take, self._max_body_bytes)
+        await session.consume(
+            self._flow, lambda message: self._take(read_delivery(session, message, self._max_body_bytes))
+        )
 
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(

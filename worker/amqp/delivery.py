@@ -4,7 +4,7 @@ import re
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
@@ -18,10 +18,8 @@ from schemas.job import (
     JobHeaders,
 )
 from schemas.problems import ProblemError
+from worker.amqp.session import AmqpSession
 from worker.errors import JobError, MalformedEnvelope, TooLarge
-
-if TYPE_CHECKING:
-    from worker.amqp.session import AmqpSession
 
 _UNGUESSABLE: Final = re.compile(r"amq\.(rabbitmq\.reply-to|gen-)[\x21-\x7e]{1,200}", re.ASCII)
 _USER_QUEUE: Final = "heimdall.reply."
@@ -50,7 +48,7 @@ class Delivery:
         received: monotonic seconds.
     """
 
-    session: "AmqpSession"
+    session: AmqpSession
     message: AbstractIncomingMessage
     job_id: str | None
     content_type: str
@@ -65,16 +63,9 @@ class Delivery:
     received: float = field(default_factory=time.monotonic)
 
     @property
-    def tag(self) -> int:
-        """Delivery tag, valid on the session's channel alone."""
-        tag = self.message.delivery_tag
-        assert tag is not None
-        return tag
-
-    @property
     def open(self) -> bool:
         """Whether it is still to be settled."""
-        return self.session.holds(self)
+        return self.session.holds(self.message)
 
     @property
     def body(self) -> bytes:
@@ -93,7 +84,7 @@ class Delivery:
         return max(0.0, time.time() - stamp.timestamp()) if stamp else None
 
 
-def read_delivery(session: "AmqpSession", message: AbstractIncomingMessage, max_body_bytes: int) -> Delivery:
+def read_delivery(session: AmqpSession, message: AbstractIncomingMessage, max_body_bytes: int) -> Delivery:
     """Check the envelope of a message. Never raises: what is wrong stands in `problem`."""
     problem: JobError | None = None
     headers = _DEFAULTS

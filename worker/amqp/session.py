@@ -18,7 +18,6 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from yarl import URL
 
-from worker.amqp.delivery import Delivery, read_delivery
 from worker.amqp.flow import Flow
 from worker.amqp.ledger import AckLedger
 from worker.amqp.topology import Topology
@@ -83,13 +82,17 @@ class AmqpSession:
         underlay = await self._jobs.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(self._on_lost)
 
-    async def consume(self, flow: Flow, take: Callable[[Delivery], None], max_body_bytes: int) -> None:
-        """Consume while the flow is open. Ends only by an exception or cancellation."""
+    async def consume(self, flow: Flow, take: Callable[[AbstractIncomingMessage], None]) -> None:
+        """Consume while the flow is open. Ends only by an exception or cancellation.
+
+        Args:
+            flow: whether jobs are taken.
+            take: gets each message; must not block or raise.
+        """
 
         async def on_message(message: AbstractIncomingMessage) -> None:
-            delivery = read_delivery(self, message, max_body_bytes)
-            self._ledger.deliver(delivery.tag)
-            take(delivery)
+            self._ledger.deliver(tag_of(message))
+            take(message)
 
         while True:
             await flow.wait(open_=True)
@@ -117,35 +120,35 @@ class AmqpSession:
             raise Unavailable(f"publishing failed: {failure!r}") from failure
         return [result is True for result in results]
 
-    async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        """Acknowledge finished deliveries of this session, as few frames as possible.
+    async def ack(self, messages: Iterable[AbstractIncomingMessage]) -> None:
+        """Acknowledge finished messages of this session, with as few frames as possible.
 
         On a session that was lost this does nothing: the broker delivers them again.
         """
-        finished = {delivery.tag: delivery.message for delivery in deliveries}
+        finished = {tag_of(message): message for message in messages}
         for tag, multiple in self._ledger.finish(set(finished)):
             await self._settle(partial(finished[tag].ack, multiple=multiple))
 
-    async def release(self, deliveries: Iterable[Delivery]) -> int:
-        """Give deliveries back to the queue, unfinished; those settled already are left out.
+    async def release(self, messages: Iterable[AbstractIncomingMessage]) -> int:
+        """Give messages back to the queue, unfinished; those settled already are left out.
 
         Returns:
             How many were released.
         """
         released = 0
-        for delivery in deliveries:
-            if self._ledger.drop(delivery.tag):
-                await self._settle(partial(delivery.message.nack, requeue=True))
+        for message in messages:
+            if self._ledger.drop(tag_of(message)):
+                await self._settle(partial(message.nack, requeue=True))
                 released += 1
         return released
 
-    def holds(self, delivery: Delivery) -> bool:
-        """Whether a delivery of this session is still to be settled."""
-        return delivery.tag in self._ledger
+    def holds(self, message: AbstractIncomingMessage) -> bool:
+        """Whether a message of this session is still to be settled."""
+        return tag_of(message) in self._ledger
 
     @property
     def held(self) -> int:
-        """Deliveries not settled."""
+        """How many messages are not settled."""
         return len(self._ledger)
 
     async def close(self) -> None:
@@ -205,6 +208,13 @@ class AmqpSession:
 
     def _on_lost(self, *_: Any) -> None:
         self.lost.set()
+
+
+def tag_of(message: AbstractIncomingMessage) -> int:
+    """Delivery tag, valid on the channel that delivered it alone."""
+    tag = message.delivery_tag
+    assert tag is not None
+    return tag
 
 
 async def open_session(

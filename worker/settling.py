@@ -1,0 +1,146 @@
+"""The end of jobs, in the order that keeps the promises: store → dead letters → replies and events → acknowledge.
+
+What is stored is what is sent, and nothing is acknowledged before it is sent.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from worker.amqp.session import AmqpSession
+from worker.errors import JobIdConflict, Unavailable
+from worker.job import Job
+from worker.outgoing import dead_letter, event_publications, is_dead, reply
+from worker.results import error_outcome, stored_outcome
+from worker.store.outcomes import Outcomes
+from worker.telemetry.metrics import Metrics
+from worker.telemetry.performance import Performance
+
+log = structlog.get_logger(__name__)
+
+
+class Settler:
+    """Ends jobs.
+
+    Args:
+        outcomes: the store.
+        metrics: the catalogue.
+        performance: latencies by version.
+        instance: name of this worker, for dead letters.
+        events_enabled: whether live results are published.
+    """
+
+    def __init__(
+        self, outcomes: Outcomes, metrics: Metrics, performance: Performance, *, instance: str, events_enabled: bool
+    ) -> None:
+        self._outcomes = outcomes
+        self._metrics = metrics
+        self._performance = performance
+        self._instance = instance
+        self._events_enabled = events_enabled
+
+    async def settle(self, jobs: Sequence[Job]) -> None:
+        """Store, answer and acknowledge jobs that have an outcome or an error.
+
+        Raises:
+            Unavailable: Redis or the broker is away; what is not settled is to be released.
+        """
+        if not jobs:
+            return
+        await self._store(jobs)
+        for session, members in _by_session(jobs).items():
+            await self._answer(session, members)
+            await session.ack(job.delivery.message for job in members)
+        await self._outcomes.clear_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
+        for job in jobs:
+            self._count(job)
+
+    async def _store(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if job.outcome is None:
+                assert job.error is not None
+                job.outcome = error_outcome(job, job.error)
+        fresh = [job for job in jobs if job.outcome and job.outcome.fresh and job.outcome.storable]
+        started = time.perf_counter()
+        stored = await self._outcomes.save([(job.job_id or "", job.outcome.body) for job in fresh if job.outcome])
+        self._metrics.stage.labels("store").observe(time.perf_counter() - started)
+        for job, body in zip(fresh, stored, strict=True):
+            if job.outcome and body != job.outcome.body:
+                take_stored(job, body)
+
+    async def _answer(self, session: AmqpSession, jobs: Sequence[Job]) -> None:
+        started = time.perf_counter()
+        letters = [dead_letter(job, self._instance) for job in jobs if is_dead(job)]
+        if not all(await session.publish(letters)):
+            session.lost.set()
+            raise Unavailable("the dead-letter exchange has no queue: the broker's topology is incomplete")
+        replies = [(job, publication) for job in jobs if (publication := reply(job)) is not None]
+        events = [e for job in jobs for e in event_publications(job)] if self._events_enabled else []
+        routed = await session.publish([publication for _, publication in replies] + events)
+        for (job, _), arrived in zip(replies, routed, strict=False):
+            if not arrived:
+                self._metrics.undeliverable.inc()
+                log.warning("reply.undeliverable", job_id=job.job_id, correlation_id=job.delivery.correlation_id)
+        self._metrics.stage.labels("reply").observe(time.perf_counter() - started)
+
+    async def release(self, jobs: Iterable[Job]) -> None:
+        """Give jobs that are not settled back to the queue."""
+        for session, members in _by_session(jobs).items():
+            self._metrics.released.inc(await session.release(job.delivery.message for job in members))
+
+    def _count(self, job: Job) -> None:
+        outcome = job.outcome
+        assert outcome is not None
+        metrics = self._metrics
+        metrics.jobs.labels("error" if outcome.error else "result").inc()
+        if not outcome.fresh:
+            metrics.repeats.inc()
+            return
+        if outcome.error is not None:
+            metrics.failed(outcome.error)
+            log.info(
+                "job.failed",
+                job_id=job.job_id,
+                correlation_id=job.delivery.correlation_id,
+                code=outcome.error,
+                reason=outcome.reason,
+            )
+            if is_dead(job):
+                metrics.dead_letters.labels(outcome.error).inc()
+            return
+        self._observe(job)
+
+    def _observe(self, job: Job) -> None:
+        metrics, timings = self._metrics, job.timings
+        total = time.monotonic() - job.delivery.received
+        assert job.version is not None
+        located = sum(sample.error is None for sample in job.samples)
+        metrics.samples.labels(job.version.label).inc(located)
+        metrics.up_inferences.inc(located)
+        metrics.job.labels(job.version.label).observe(total)
+        self._performance.record(job.version.label, total, located)
+        metrics.up_inference.observe(1000 * total)
+        for stage in ("queue", "decode", "features", "inference", "geometry"):
+            metrics.stage.labels(stage).observe(getattr(timings, stage))
+        metrics.stage.labels("total").observe(total)
+        log.debug(
+            "job.located", job_id=job.job_id, correlation_id=job.delivery.correlation_id, version=job.version.label
+        )
+
+
+def take_stored(job: Job, body: bytes) -> None:
+    """What the store holds is what is sent, unless it answers other input."""
+    stored, digest = stored_outcome(body)
+    if digest == job.input_digest:
+        job.outcome = stored
+        return
+    conflict = JobIdConflict("this job id was used before, with another body, other metadata or by another user")
+    job.outcome = error_outcome(job, conflict, storable=False)
+
+
+def _by_session(jobs: Iterable[Job]) -> dict[AmqpSession, list[Job]]:
+    groups: dict[AmqpSession, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.delivery.session, []).append(job)
+    return groups

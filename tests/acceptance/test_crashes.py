@@ -18,12 +18,14 @@ from tests.support.station import Publisher, Station, publisher
 JOBS = 300
 
 
-async def publish_all(jobs: Publisher, count: int, pause: float = 0.0) -> dict[str, str]:
-    """Publish jobs one after the other; correlation id by job id."""
-    sent = {}
-    for seed in range(count):
+async def publish_all(
+    jobs: Publisher, count: int | None, pause: float = 0.0, enough: asyncio.Event | None = None
+) -> dict[str, str]:
+    """Publish jobs one after the other, a number or until enough; correlation id by job id."""
+    sent: dict[str, str] = {}
+    while len(sent) != count and not (enough and enough.is_set()):
         job_id = uuid4().hex
-        sent[job_id] = await jobs.publish(tone(seed, n=600), job_id=job_id)
+        sent[job_id] = await jobs.publish(tone(len(sent), n=600), job_id=job_id)
         await asyncio.sleep(pause)
     return sent
 
@@ -138,7 +140,8 @@ async def test_connections_closed_by_the_broker(own_station: Station, broker: Br
     worker = own_station.worker()
     vhost = urlsplit(own_station.amqp_url).path.removeprefix("/")
     async with publisher(own_station.amqp_url) as jobs:
-        publishing = asyncio.create_task(publish_all(jobs, JOBS, pause=0.02))
+        enough = asyncio.Event()
+        publishing = asyncio.create_task(publish_all(jobs, None, 0.02, enough))
         for round_ in range(3):
             seen = len(jobs.replies)
             await jobs.until(lambda seen=seen: len(jobs.replies) > seen + 20)
@@ -146,6 +149,7 @@ async def test_connections_closed_by_the_broker(own_station: Station, broker: Br
             async with asyncio.timeout(30):
                 while value(worker, "heimdall_broker_connects_total") < round_ + 2:
                     await asyncio.sleep(0.05)
+        enough.set()
         sent = await publishing
         await jobs.until(lambda: all(jobs.replies[c] for c in sent.values()))
         assert_each_answered_alike(jobs, own_station, sent)

@@ -19,7 +19,8 @@ from worker.errors import JobError, ModelRejected
 from worker.recording import decode_capture, read_sigmf
 from worker.serving.contract import FILE_NAME, METADATA_KEY, Golden, ModelContract
 from worker.serving.inputs import FeaturePlan, Item, Tensors
-from worker.serving.model import ModelVersion, VersionRecord
+from worker.serving.model import ModelVersion
+from worker.serving.rollout import VersionRecord
 from worker.serving.seating import Admission
 from worker.serving.session import OnnxSession, SessionOptions
 

@@ -1,38 +1,17 @@
 """A model version ready to serve, and the one immutable reference to what serves now."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from worker.serving.contract import ModelContract
 from worker.serving.inputs import FeaturePlan
-from worker.serving.rollout import Rollout
+from worker.serving.rollout import Rollout, VersionRecord
 from worker.serving.seating import Admission
 from worker.serving.session import OnnxSession
-
-
-@dataclass(frozen=True, slots=True)
-class VersionRecord:
-    """What the registry says of a version.
-
-    Attributes:
-        digest: `sha256:…` of `model.onnx`, from the tag `heimdall.digest`.
-        alias: the part it plays: an alias, or the stage where the registry still uses stages.
-        created_ms: Unix time, milliseconds.
-        metrics: of its training run; what `/model/info` shows.
-    """
-
-    name: str
-    version: str
-    alias: str
-    digest: str | None
-    source: str
-    run_id: str | None
-    created_ms: int
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +58,7 @@ class Models:
         self._current: Rollout[ModelVersion] | None = None
         self._on_retired = on_retired
         self._leases: Counter[ModelVersion] = Counter()
+        self._changed = asyncio.Event()
 
     @property
     def current(self) -> Rollout[ModelVersion] | None:
@@ -88,8 +68,24 @@ class Models:
     def replace(self, rollout: Rollout[ModelVersion]) -> None:
         """Let `rollout` serve from the next lease on."""
         before, self._current = self._current, rollout
+        self._changed.set()
         for version in before.versions if before else ():
             self._retire_if_unused(version)
+
+    def drop(self, version: ModelVersion) -> None:
+        """Stop serving a version in whatever part it plays, except as production."""
+        current = self._current
+        if current is None:
+            return
+        canary = None if current.canary is version else current.canary
+        shadow = None if current.shadow is version else current.shadow
+        self.replace(Rollout(current.primary, canary, current.canary_weight if canary else 0.0, shadow))
+
+    async def replaced(self, rollout: Rollout[ModelVersion]) -> None:
+        """Wait until something else than this roll-out serves."""
+        while self._current is rollout:
+            self._changed.clear()
+            await self._changed.wait()
 
     @contextmanager
     def lease(self) -> Iterator[Rollout[ModelVersion]]:

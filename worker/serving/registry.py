@@ -14,8 +14,16 @@ from typing import Any, Final, TypeVar
 from worker.errors import ModelRejected, Unavailable
 from worker.serving.contract import FILE_NAME
 from worker.serving.loading import MODEL_NAME, file_digest
-from worker.serving.model import VersionRecord
-from worker.serving.rollout import PRODUCTION
+from worker.serving.rollout import (
+    CANARY,
+    FAILED_TAG,
+    PAUSED_TAG,
+    PREVIOUS_TAG,
+    PRODUCTION,
+    SHADOW,
+    RegistryView,
+    VersionRecord,
+)
 
 # MLflow reads these when it is imported. Its own defaults make a refused connection take four minutes.
 _ENVIRONMENT: Final = {
@@ -33,6 +41,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 
 DIGEST_TAG: Final = "heimdall.digest"
 _SQLITE: Final = "sqlite:///"
+PARTS: Final = (PRODUCTION, CANARY, SHADOW)
 _STAGE: Final = "Production"
 _MAX_TEXT: Final = 300
 
@@ -52,14 +61,22 @@ class Registry:
         self._name = name
         self._client_: Any = None
 
-    def production(self) -> VersionRecord:
-        """The version that should serve.
+    def view(self) -> RegistryView:
+        """What the registry says now.
 
         Raises:
-            ModelRejected: the registry answers, but names no such version.
+            ModelRejected: it answers, but knows no such model.
+            Unavailable: it does not answer.
+        """
+        return self._ask(self._view)
+
+    def mark_failed(self, version: str, reason: str) -> None:
+        """Mark a version as rolled back; to do so twice changes nothing.
+
+        Raises:
             Unavailable: the registry does not answer.
         """
-        return self._ask(self._find_production)
+        self._ask(lambda: self._client.set_model_version_tag(self._name, version, FAILED_TAG, reason[:_MAX_TEXT]))
 
     @contextmanager
     def download(self, record: VersionRecord) -> Iterator[Path]:
@@ -113,21 +130,26 @@ class Registry:
             self._client_ = MlflowClient(self._uri, registry_uri=self._uri)
         return self._client_
 
-    def _find_production(self) -> VersionRecord:
-        aliases = {str(a): str(v) for a, v in self._client.get_registered_model(self._name).aliases.items()}
-        if PRODUCTION in aliases:
-            return self._record(self._client.get_model_version(self._name, aliases[PRODUCTION]), PRODUCTION)
-        staged = [
-            version
-            for version in self._client.search_model_versions(f"name = '{self._name}'")
-            if version.current_stage == _STAGE
-        ]
-        if not staged:
-            raise ModelRejected(
-                f"no version of {self._name!r} has the alias {PRODUCTION!r} (or the stage {_STAGE}): "
-                "point the alias to the version that should serve"
-            )
-        return self._record(max(staged, key=lambda version: int(version.version)), _STAGE)
+    def _view(self) -> RegistryView:
+        model = self._client.get_registered_model(self._name)
+        aliases = {str(alias): str(version) for alias, version in model.aliases.items()}
+        if PRODUCTION not in aliases and (staged := self._staged()) is not None:
+            aliases[PRODUCTION] = staged
+        parts = {alias: aliases[alias] for alias in PARTS if alias in aliases}
+        records = {version: self._find(version, alias) for alias, version in reversed(parts.items())}
+        production = records.get(parts.get(PRODUCTION, ""))
+        if production is not None and production.failed and (previous := production.tags.get(PREVIOUS_TAG)):
+            records.setdefault(previous, self._find(previous, PRODUCTION))
+        return RegistryView(parts, records, model.tags.get(PAUSED_TAG))
+
+    def _staged(self) -> str | None:
+        """The version in the stage Production, for registries that still work with stages."""
+        found = self._client.search_model_versions(f"name = '{self._name}'")
+        staged = [int(version.version) for version in found if version.current_stage == _STAGE]
+        return str(max(staged)) if staged else None
+
+    def _find(self, version: str, alias: str) -> VersionRecord:
+        return self._record(self._client.get_model_version(self._name, version), alias)
 
     def _record(self, found: Any, alias: str) -> VersionRecord:
         run = self._client.get_run(found.run_id) if found.run_id else None

@@ -1,18 +1,23 @@
-"""Changing what serves, one change at a time. Whatever fails leaves the version before in place and says why."""
+"""Bringing what serves into line with the registry, one change at a time.
+
+Whatever fails leaves the versions before in place and says why.
+"""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from worker.errors import ModelRejected, Unavailable
-from worker.serving.model import Models, ModelVersion, VersionRecord
+from worker.errors import HeimdallError, ModelRejected, Unavailable
+from worker.serving.library import Library
+from worker.serving.model import Models, ModelVersion
 from worker.serving.registry import Registry
-from worker.serving.rollout import Rollout
+from worker.serving.rollout import Rollout, VersionRecord, plan_rollout
 from worker.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -21,84 +26,176 @@ MAX_BACKOFF_S: Final = 30.0
 
 
 class Swapper:
-    """Brings what serves into line with the registry.
+    """Changes what serves.
 
     Args:
-        registry: says which version should serve.
-        models: holder of the one that does.
-        load: loads and proves a version from its directory; runs in a thread.
+        registry: says which version should play which part.
+        library: files of versions.
+        models: holder of those that serve.
+        load: proves and loads a version from its directory; runs in a thread.
         metrics: counts swaps.
+        on_changed: told after each look at the registry who paused the fleet, or None.
     """
 
     def __init__(
         self,
         registry: Registry,
+        library: Library,
         models: Models,
         load: Callable[[Path, VersionRecord], ModelVersion],
         metrics: Metrics,
+        on_changed: Callable[[str | None], None],
     ) -> None:
         self._registry = registry
+        self._library = library
         self._models = models
         self._load = load
         self._metrics = metrics
+        self._on_changed = on_changed
         self._one_at_a_time = asyncio.Lock()
 
     async def first(self) -> None:
-        """Load the first version, trying until one is valid."""
-        retrying = AsyncRetrying(
-            wait=wait_random_exponential(multiplier=1.0, max=MAX_BACKOFF_S),
-            retry=retry_if_exception_type((ModelRejected, Unavailable)),
-        )
-        await retrying(self.reload)
+        """Load what should serve, trying until something does; the last-known roll-out where the registry is down."""
+        delay = 1.0
+        while self._models.current is None:
+            try:
+                await self.sync()
+            except Unavailable:
+                await self._serve_last_known()
+            except ModelRejected:
+                pass  # Logged; somebody must mend the registry.
+            if self._models.current is None:
+                await asyncio.sleep(random.uniform(0.5, 1.0) * delay)  # noqa: S311 - jitter
+                delay = min(2 * delay, MAX_BACKOFF_S)
 
-    async def reload(self, expect: str | None = None) -> str:
-        """Serve the version that the registry names now.
+    async def poll(self, interval: float) -> None:
+        """Look at the registry every now and then, so that a worker that missed a command converges too."""
+        while True:
+            await asyncio.sleep(random.uniform(0.5, 1.5) * interval)  # noqa: S311 - spreads a fleet
+            try:
+                await self.sync()
+            except HeimdallError:
+                continue  # Logged; what serves goes on.
+
+    async def sync(self, expect: str | None = None) -> str:
+        """Serve what the registry says now.
 
         Args:
-            expect: version that the caller believes the registry names.
+            expect: version that the caller believes to be production.
 
         Returns:
-            What was done.
+            What serves, and what changed.
 
         Raises:
-            ModelRejected: the version may not serve; the one before goes on.
-            Unavailable: the registry does not answer; the version before goes on.
+            ModelRejected: a version may not serve; those before go on, and the others changed.
+            Unavailable: the registry does not answer; what serves goes on.
         """
         async with self._one_at_a_time:
             try:
-                done = await self._reload(expect)
+                return await self._sync(expect)
             except (ModelRejected, Unavailable) as error:
                 self._metrics.swaps.labels("failed").inc()
                 log.warning("model.swap_failed", error=str(error))
                 raise
-            self._metrics.swaps.labels("succeeded").inc()
-            self._metrics.up_reloads.inc()
-            return done
+            except OSError as error:
+                self._metrics.swaps.labels("failed").inc()
+                log.warning("model.swap_failed", error=str(error))
+                raise Unavailable(f"the model's files cannot be kept: {error}") from error
 
-    async def _reload(self, expect: str | None) -> str:
-        record = await asyncio.to_thread(self._registry.production)
-        if expect is not None and record.version != expect:
-            raise ModelRejected(f"the registry names version {record.version} for production, not {expect}")
+    async def fail(self, version: ModelVersion, reason: str) -> None:
+        """Mark a version as rolled back, and serve what the registry says then.
+
+        Where the registry does not answer, this worker alone stops serving it as canary; as production it goes on.
+        """
+        log.error("model.failed", name=version.record.name, version=version.label, reason=reason)
+        self._metrics.rollbacks.labels(version.record.alias).inc()
+        try:
+            await asyncio.to_thread(self._registry.mark_failed, version.record.version, reason)
+            await self.sync()
+        except HeimdallError as error:
+            log.warning("model.rollback_incomplete", version=version.label, error=str(error))
+            self._models.drop(version)
+
+    async def _sync(self, expect: str | None) -> str:
+        view = await asyncio.to_thread(self._registry.view)
+        plan = plan_rollout(view)
+        if expect is not None and plan.primary.version != expect:
+            raise ModelRejected(f"the registry names version {plan.primary.version} for production, not {expect}")
+        before = self._models.current
+        refusals = await self._serve(plan)
+        self._on_changed(view.paused)
+        if refusals:
+            raise ModelRejected("; ".join(refusals))
+        if self._models.current is before:
+            return f"version {plan.primary.version} serves already"
+        self._metrics.swaps.labels("succeeded").inc()
+        self._metrics.up_reloads.inc()
+        return _describe(plan)
+
+    async def _serve(self, plan: Rollout[VersionRecord]) -> list[str]:
+        """Load what is not loaded, and let it serve. Returns why a canary or shadow does not."""
+        primary = await self._version(plan.primary)
+        canary, refused_canary = await self._optional(plan.canary)
+        shadow, refused_shadow = await self._optional(plan.shadow)
+        rollout = Rollout(primary, canary, plan.canary_weight if canary else 0.0, shadow)
+        if not _equal(self._models.current, rollout):
+            self._models.replace(rollout)
+            served = Rollout(
+                plan.primary, plan.canary if canary else None, rollout.canary_weight, plan.shadow if shadow else None
+            )
+            await asyncio.to_thread(self._library.remember, served)
+            log.info("model.serving", rollout=_describe(served), digest=primary.digest)
+        return refused_canary + refused_shadow
+
+    async def _optional(self, record: VersionRecord | None) -> tuple[ModelVersion | None, list[str]]:
+        if record is None:
+            return None, []
+        try:
+            return await self._version(record), []
+        except ModelRejected as error:
+            refusal = f"{record.alias} version {record.version}: {error.reason}"
+            await asyncio.to_thread(self._registry.mark_failed, record.version, error.reason)
+            return None, [refusal]
+
+    async def _version(self, record: VersionRecord) -> ModelVersion:
+        """The loaded version of a record: the one that serves already, or a new one."""
         current = self._models.current
-        if current is not None and _same(current.primary, record):
-            return f"version {record.version} serves already"
+        for loaded in current.versions if current else ():
+            if (loaded.record.version, loaded.digest) == (record.version, record.digest):
+                return loaded if loaded.record == record else replace(loaded, record=record)
         started = time.monotonic()
         version = await asyncio.to_thread(self._fetch_and_load, record)
-        self._models.replace(Rollout(primary=version))
-        took = time.monotonic() - started
-        log.info(
-            "model.serving", name=record.name, version=record.version, digest=version.digest, seconds=round(took, 3)
-        )
-        return f"version {record.version} serves, after {took:.1f} s"
+        log.info("model.loaded", version=version.label, seconds=round(time.monotonic() - started, 3))
+        return version
 
     def _fetch_and_load(self, record: VersionRecord) -> ModelVersion:
-        with self._registry.download(record) as directory:
+        with self._library.files(record) as directory:
             return self._load(directory, record)
 
+    async def _serve_last_known(self) -> None:
+        try:
+            plan = await asyncio.to_thread(self._library.last_known)
+            async with self._one_at_a_time:
+                await self._serve(plan)
+        except (HeimdallError, OSError) as error:
+            log.warning("model.no_last_known", error=str(error))
+        else:
+            log.warning("model.serving_last_known", version=plan.primary.version)
 
-def _same(version: ModelVersion, record: VersionRecord) -> bool:
-    return (version.record.version, version.record.alias, version.digest) == (
-        record.version,
-        record.alias,
-        record.digest,
+
+def _describe(plan: Rollout[VersionRecord]) -> str:
+    parts = [f"production {plan.primary.version}"]
+    if plan.canary is not None:
+        parts.append(f"canary {plan.canary.version} at {plan.canary_weight:g} %")
+    if plan.shadow is not None:
+        parts.append(f"shadow {plan.shadow.version}")
+    return ", ".join(parts)
+
+
+def _equal(one: Rollout[ModelVersion] | None, other: Rollout[ModelVersion]) -> bool:
+    return one is not None and (one.primary, one.canary, one.canary_weight, one.shadow) == (
+        other.primary,
+        other.canary,
+        other.canary_weight,
+        other.shadow,
     )

@@ -14,6 +14,9 @@ from schemas.problems import ErrorCode
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 MILLISECONDS: Final = tuple(1000 * bound for bound in SECONDS)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+METRES: Final = (1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 100_000.0)
+SIGMAS: Final = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 10.0)
+RATIOS: Final = (0.1, 0.3, 0.5, 0.8, 1.25, 2.0, 3.0, 10.0)
 STAGES: Final = ("queue", "decode", "features", "inference", "geometry", "store", "reply", "total")
 
 
@@ -70,6 +73,17 @@ class Metrics:
         self.store_up = gauge("heimdall_store_up", "1 while Redis takes writes.")
         self.commands = counter("heimdall_commands", "Control commands by result.", "result")
         self.swaps = counter("heimdall_model_swaps", "Model loads by result.", "result")
+        self.rollbacks = counter(
+            "heimdall_model_rollbacks", "Versions marked as failed, by the part they played.", "alias"
+        )
+        self.failures = counter("heimdall_model_failures", "Samples a version failed on.", "version")
+        self.reruns = counter("heimdall_canary_reruns", "Jobs the canary failed on, given to production.")
+        self.shadow_runs = counter(
+            "heimdall_shadow_samples", "Samples for the shadow, by what became of them.", "result"
+        )
+        self.shadow_distance = histogram("heimdall_shadow_distance_meters", "Shadow's fix to production's.", METRES)
+        self.shadow_mahalanobis = histogram("heimdall_shadow_mahalanobis", "The same in sigmas of production.", SIGMAS)
+        self.shadow_area = histogram("heimdall_shadow_area_ratio", "Shadow's ellipse area over production's.", RATIOS)
         self.model = gauge("heimdall_model_info", "1 for each version that serves.", "name", "version", "alias")
 
         self.up_inference = histogram("inference_latency_ms", "Delivery to encoded result.", MILLISECONDS)
@@ -124,7 +138,7 @@ class Metrics:
 
     def retire(self, version: str) -> None:
         """Remove the series of a model version that no longer serves."""
-        for metric in (self.samples, self.runs, self.job):
+        for metric in (self.samples, self.runs, self.job, self.failures):
             with suppress(KeyError):
                 metric.remove(version)
 

@@ -17,11 +17,13 @@ Names = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """Everything an operator can set. Names of variables: `HEIMDALL_` and the upper-case field."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1/"), description="URL of RabbitMQ.")
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="URL of Redis, 7.0 or later.")
-    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow server, or sqlite:///….")
+    mlflow_tracking_uri: SecretStr = Field(
+        SecretStr("http://127.0.0.1:5000"), description="MLflow server, or sqlite:///…."
+    )
     model_name: str = Field("heimdall", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Registered model to serve.")
     instance: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",

@@ -74,7 +74,7 @@ class Service:
             max_in_flight=BATCHES_IN_FLIGHT,
             on_crash=lambda error: log.error("batch.crashed", exc_info=error),
         )
-        registry = Registry(settings.mlflow_tracking_uri, settings.model_name)
+        registry = Registry(settings.mlflow_tracking_uri.get_secret_value(), settings.model_name)
         self._swapper = Swapper(registry, self._models, self._load, self._metrics)
         self._control = Control(
             settings.instance, settings.control_users, self._reload, self._state, self._models, self._metrics

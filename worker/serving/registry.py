@@ -30,6 +30,7 @@ for _key, _value in _ENVIRONMENT.items():
 from mlflow.artifacts import download_artifacts, list_artifacts  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 DIGEST_TAG: Final = "heimdall.digest"
 _SQLITE: Final = "sqlite:///"
@@ -104,7 +105,7 @@ class Registry:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise ModelRejected(f"the registry refuses: {error.message}") from error
             raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
-        except OSError as error:
+        except (OSError, SQLAlchemyError) as error:
             raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
 
     @property

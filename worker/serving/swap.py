@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from worker.errors import ModelRejected, Unavailable
+from worker.errors import HeimdallError, ModelRejected, Unavailable
 from worker.serving.model import Models, ModelVersion, VersionRecord
 from worker.serving.registry import Registry
 from worker.serving.rollout import Rollout
@@ -93,7 +93,13 @@ class Swapper:
 
     def _fetch_and_load(self, record: VersionRecord) -> ModelVersion:
         with self._registry.download(record) as directory:
-            return self._load(directory, record)
+            try:
+                return self._load(directory, record)
+            except HeimdallError:
+                raise
+            except Exception as error:
+                log.error("model.load_failed", version=record.version, exc_info=error)
+                raise ModelRejected(f"loading failed unexpectedly: {type(error).__name__}: {error}") from error
 
 
 def _same(version: ModelVersion, record: VersionRecord) -> bool:

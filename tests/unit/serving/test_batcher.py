@@ -1,8 +1,6 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-import pytest
-
 from worker.serving.batcher import MicroBatcher
 from worker.serving.policy import BatchPolicy
 
@@ -252,7 +250,6 @@ async def test_draining_an_idle_batcher_ends_at_once():
         await batcher.drain()
 
 
-@pytest.mark.xfail(strict=True, reason="a suspect that waits for running batches is neither waiting nor in flight")
 async def test_a_suspect_that_waits_for_others_is_still_held():
     """Until it runs, a suspect counts as waiting, so that a drain waits for it and a withdrawal returns it."""
     stage = Stage(hold=True)
@@ -265,7 +262,6 @@ async def test_a_suspect_that_waits_for_others_is_still_held():
         assert batcher.withdraw() == ["!b"]
 
 
-@pytest.mark.xfail(strict=True, reason="drain returns between the end of the last batch and the start of the suspect")
 async def test_a_drain_does_not_overlook_a_suspect():
     """A drain that began before a suspect arrived waits for it all the same."""
     stage = Stage(hold=True)

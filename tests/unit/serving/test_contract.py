@@ -244,27 +244,22 @@ def test_a_wrong_field_is_refused_with_the_reason(path, value, said):
         pytest.param(
             "position/metres_per_degree",
             [0.0, 78_000.0],
-            marks=pytest.mark.xfail(strict=True, reason="zero metres per degree pass the validator"),
         ),
         pytest.param(
             "position/scale",
             [0.0, 1.0],
-            marks=pytest.mark.xfail(strict=True, reason="a position scale of zero passes the validator"),
         ),
         pytest.param(
             "receivers/min_present",
             4,
-            marks=pytest.mark.xfail(strict=True, reason="min_present is compared with slots only, not with set.max"),
         ),
         pytest.param(
             "area",
             {"type": "Polygon"},
-            marks=pytest.mark.xfail(strict=True, reason="only the polygon's type is looked at"),
         ),
         pytest.param(
             "area",
             {"type": "Polygon", "coordinates": []},
-            marks=pytest.mark.xfail(strict=True, reason="only the polygon's type is looked at"),
         ),
     ],
 )

@@ -202,7 +202,6 @@ def test_a_server_that_is_away_is_unavailable_soon():
     assert answer.stdout.startswith("unavailable: the registry does not answer")
 
 
-@pytest.mark.xfail(strict=True, reason="errors of sqlalchemy are neither MlflowException nor OSError")
 def test_a_database_that_cannot_be_read_is_unavailable(tmp_path):
     """A registry file that is damaged is a registry that is away, not the end of the worker."""
     (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)

@@ -128,9 +128,6 @@ async def test_whatever_fails_leaves_the_version_before(error):
     assert (world.count("succeeded"), world.count("failed")) == (1, 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only ModelRejected and Unavailable are handled; a bug in loading ends the worker"
-)
 async def test_a_bug_in_loading_is_a_rejected_version():
     """What loading lets out, of whatever kind, rejects the version and is counted."""
 

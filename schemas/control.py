@@ -41,7 +41,25 @@ class Reload(_Command):
     )
 
 
-Command = Annotated[Ping | Info | Reload, Field(discriminator="command")]
+class Pause(_Command):
+    """Take no jobs until told to resume. To all workers: the registry's tag decides, so that later ones pause too."""
+
+    command: Literal["pause"]
+
+
+class Resume(_Command):
+    """Take jobs again."""
+
+    command: Literal["resume"]
+
+
+class Drain(_Command):
+    """Take no jobs, and answer when nothing is held any more."""
+
+    command: Literal["drain"]
+
+
+Command = Annotated[Ping | Info | Reload | Pause | Resume | Drain, Field(discriminator="command")]
 COMMAND: Final[TypeAdapter[Command]] = TypeAdapter(Command)
 
 

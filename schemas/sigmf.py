@@ -59,7 +59,7 @@ class Datatype:
         Raises:
             DatatypeError: real-valued, unknown, or without the endianness it needs.
         """
-        match = _DATATYPE.match(name)
+        match = _DATATYPE.fullmatch(name)
         if match is None:
             raise DatatypeError(
                 f"unknown datatype {name[:32]!r}; known are cf32_le, cf64_le, ci32_le, ci16_le, "

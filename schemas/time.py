@@ -26,7 +26,7 @@ def parse_datetime_ns(text: str) -> int:
     Raises:
         ValueError: not such an instant.
     """
-    match = _ISO_8601.match(text)
+    match = _ISO_8601.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:64]!r} is not an ISO 8601 instant such as 2020-01-09T15:00:02.123456789Z")
     zone = match[3].upper() if match[3] else "Z"

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -17,11 +18,13 @@ Names = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """Everything an operator can set. Names of variables: `HEIMDALL_` and the upper-case field."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1/"), description="URL of RabbitMQ.")
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="URL of Redis, 7.0 or later.")
-    mlflow_tracking_uri: str = Field("http://127.0.0.1:5000", description="MLflow server, or sqlite:///….")
+    mlflow_tracking_uri: SecretStr = Field(
+        SecretStr("http://127.0.0.1:5000"), description="MLflow server, or sqlite:///…."
+    )
     model_name: str = Field("heimdall", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Registered model to serve.")
     instance: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
@@ -51,6 +54,12 @@ class Settings(BaseSettings):
     providers: Names = Field(("CPUExecutionProvider",), description="ONNX Runtime providers, best first.")
     intra_op_threads: int = Field(1, ge=1, description="Threads of one ONNX run.")
     require_golden: bool = Field(True, description="Refuse a model without golden vectors.")
+    registry_poll_s: float = Field(30.0, gt=0, description="How often the registry is looked at without a command.")
+    state_dir: Path | None = Field(
+        None, description="Where the models that served last are kept, for a start while the registry is down."
+    )
+    proof_timeout_s: float = Field(45.0, gt=0, description="Longest time a version may take to load and prove itself.")
+    proof_memory_bytes: int = Field(4096 * _MIB, ge=64 * _MIB, description="Memory it may use for that.")
     reload_jitter_s: float = Field(0.0, ge=0, description="Random delay before a reload, so that a fleet spreads out.")
 
     result_ttl_s: int = Field(3600, ge=1, description="Life of a stored outcome.")

@@ -1,15 +1,26 @@
 """Commands of operators: who may give them is checked first, then what they say; every worker answers for itself."""
 
-import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
-from schemas.control import ALL_WORKERS, COMMAND, EXCHANGE, Command, CommandReply, Info, Ping, Reload, ServedVersion
+from schemas.control import (
+    ALL_WORKERS,
+    COMMAND,
+    EXCHANGE,
+    Command,
+    CommandReply,
+    Drain,
+    Info,
+    Pause,
+    Ping,
+    Reload,
+    Resume,
+    ServedVersion,
+)
 from worker.amqp.delivery import refuse_reply_to
 from worker.amqp.session import STEP_TIMEOUT_S, AmqpSession, Publication
 from worker.errors import HeimdallError, Unavailable
@@ -22,14 +33,32 @@ MAX_COMMAND_BYTES: Final = 4096
 _REMEMBERED: Final = 1000
 
 
+class Actions(Protocol):
+    """What commands do; each returns what was done, or raises a `HeimdallError` that says why not."""
+
+    def state(self) -> str:
+        """Serving, or why not."""
+
+    async def reload(self, expect: str | None) -> str:
+        """Serve what the registry says."""
+
+    async def pause(self, *, fleet: bool) -> str:
+        """Take no jobs; for the fleet, if its tag in the registry says so."""
+
+    async def resume(self, *, fleet: bool) -> str:
+        """Take jobs again; for the fleet, unless its tag in the registry forbids."""
+
+    async def drain(self) -> str:
+        """Take no jobs, and return when nothing is held."""
+
+
 class Control:
     """Hears and carries out commands.
 
     Args:
         instance: name of this worker.
         users: whose commands count; the broker has validated who sent them.
-        reload: serves what the registry says; returns what was done.
-        state: describes the worker.
+        actions: what commands do.
         models: what serves.
         metrics: counts commands.
     """
@@ -38,15 +67,13 @@ class Control:
         self,
         instance: str,
         users: tuple[str, ...],
-        reload: Callable[[str | None], Awaitable[str]],
-        state: Callable[[], str],
+        actions: Actions,
         models: Models,
         metrics: Metrics,
     ) -> None:
         self._instance = instance
         self._users = users
-        self._reload = reload
-        self._state = state
+        self._actions = actions
         self._models = models
         self._metrics = metrics
         self._done: OrderedDict[str, CommandReply] = OrderedDict()
@@ -100,23 +127,32 @@ class Control:
             return self._reply(None, ok=False, detail=f"no valid command: {first['loc']}: {first['msg']}")
         if command.command_id in self._done:
             return self._done[command.command_id]
-        reply = await self._carry_out(command)
+        reply = await self._carry_out(command, fleet=message.routing_key == ALL_WORKERS)
         self._done[command.command_id] = reply
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
         return reply
 
-    async def _carry_out(self, command: Command) -> CommandReply:
+    async def _carry_out(self, command: Command, *, fleet: bool) -> CommandReply:
+        try:
+            return self._reply(command, ok=True, detail=await self._act(command, fleet=fleet))
+        except HeimdallError as error:
+            return self._reply(command, ok=False, detail=str(error))
+
+    async def _act(self, command: Command, *, fleet: bool) -> str:
         match command:
             case Ping():
-                return self._reply(command, ok=True, detail="pong")
+                return "pong"
             case Info():
-                return self._reply(command, ok=True, detail="see `serving`")
+                return "see `serving`"
             case Reload():
-                try:
-                    return self._reply(command, ok=True, detail=await self._reload(command.expect))
-                except HeimdallError as error:
-                    return self._reply(command, ok=False, detail=str(error))
+                return await self._actions.reload(command.expect)
+            case Pause():
+                return await self._actions.pause(fleet=fleet)
+            case Resume():
+                return await self._actions.resume(fleet=fleet)
+            case Drain():
+                return await self._actions.drain()
 
     def _reply(self, command: Command | None, *, ok: bool, detail: str) -> CommandReply:
         rollout = self._models.current
@@ -126,11 +162,6 @@ class Control:
             instance=self._instance,
             ok=ok,
             detail=detail,
-            state=self._state(),
+            state=self._actions.state(),
             serving=[ServedVersion(**version.reference()) for version in (rollout.versions if rollout else ())],
         )
-
-
-def jitter(longest: float) -> float:
-    """A random delay of at most `longest` seconds."""
-    return random.uniform(0.0, longest)  # noqa: S311 - spreads a fleet, protects nothing

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from schemas.job import JSON_CONTENT_TYPE, PROBLEM_CONTENT_TYPE
 from worker.amqp.delivery import Delivery
-from worker.errors import JobError
+from worker.errors import InferenceFailed, JobError
 from worker.recording import Recording
 from worker.serving.model import ModelVersion
+from worker.serving.outputs import Fix
 from worker.serving.seating import Seats
 
 
@@ -25,6 +26,7 @@ class Sample:
         front_key, row_key: in the cache; None where it is not used.
         row: of the model's raw outputs, once computed or found.
         cache_hit: the row was found.
+        fix: read from the row, once it is valid.
         error: why it has no position, or None.
     """
 
@@ -36,6 +38,7 @@ class Sample:
     row_key: bytes | None = None
     row: dict[str, NDArray[np.generic]] | None = None
     cache_hit: bool = False
+    fix: Fix | None = None
     error: JobError | None = None
 
 
@@ -95,6 +98,11 @@ class Job:
     error: JobError | None = None
     outcome: Outcome | None = None
     timings: Timings = field(default_factory=Timings)
+
+    @property
+    def blames_model(self) -> bool:
+        """Whether the model failed on one of its samples."""
+        return any(isinstance(sample.error, InferenceFailed) for sample in self.samples)
 
     @property
     def job_id(self) -> str | None:

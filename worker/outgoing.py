@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from schemas import events
-from schemas.job import MAX_SIGMF_HEADER_BYTES
+from schemas.job import MAX_SESSION_ID, MAX_SIGMF_HEADER_BYTES
 from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
 from worker.amqp.session import Publication
 from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
@@ -20,7 +20,7 @@ _REPLAYED: Final = (
     "continue_on_error",
     "sigmf",
 )
-_MAX_VALUE_BYTES: Final = 256
+_MAX_VALUE_BYTES: Final = 4 * MAX_SESSION_ID
 _MAX_REASON: Final = 1000
 
 

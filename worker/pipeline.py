@@ -16,12 +16,15 @@ from worker.compute import unexpected
 from worker.errors import CrashesWorker, Expired, Unavailable
 from worker.job import Job
 from worker.locating import Locator
-from worker.results import encode_results
+from worker.results import decode_rows, encode_results
 from worker.serving.batcher import LeaveFeatures
-from worker.serving.model import Models
+from worker.serving.model import Models, ModelVersion
+from worker.serving.rollout import Rollout
 from worker.settling import Settler, take_stored
+from worker.shadow import Shadow
 from worker.store.outcomes import Outcomes
 from worker.telemetry.metrics import Metrics
+from worker.trial import Trial, VersionAtFault
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +39,8 @@ class Pipeline:
         outcomes: the store of terminal outcomes.
         locator: computes samples.
         settler: ends jobs.
+        trial: judges the versions by what becomes of their samples.
+        shadow: compares a version that does not answer.
         metrics: the catalogue.
         max_batch_size: samples of one run.
         stale_after_s: age from which a result is flagged.
@@ -47,6 +52,8 @@ class Pipeline:
         outcomes: Outcomes,
         locator: Locator,
         settler: Settler,
+        trial: Trial,
+        shadow: Shadow,
         metrics: Metrics,
         *,
         max_batch_size: int,
@@ -56,6 +63,8 @@ class Pipeline:
         self._outcomes = outcomes
         self._locator = locator
         self._settler = settler
+        self._trial = trial
+        self._shadow = shadow
         self._metrics = metrics
         self._max_batch_size = max_batch_size
         self._stale_after_s = stale_after_s
@@ -67,12 +76,16 @@ class Pipeline:
             deliveries: of the micro-batch.
             leave_features: called when the batch needs the features stage no more.
         """
-        live = [delivery for delivery in deliveries if not delivery.session.lost.is_set()]
-        jobs = [Job(delivery) for delivery in live]
+        jobs = _jobs(deliveries)
         try:
             if jobs:
                 self._metrics.batch_size.observe(len(jobs))
                 await self._run(jobs, leave_features)
+        except VersionAtFault as fault:
+            log.warning("batch.kept", jobs=len(jobs), reason=str(fault))
+            leave_features()
+            await self._models.replaced(fault.rollout)
+            await self.run(deliveries, leave_features)
         except Unavailable as error:
             log.warning("batch.released", jobs=len(jobs), reason=str(error))
             await self._settler.release(jobs)
@@ -93,13 +106,35 @@ class Pipeline:
             groups = list(_packed(open_, self._max_batch_size))
             if not groups:
                 leave_features()
-            await _all(self._settler.settle(closed), *(self._locate(group, leave_features) for group in groups))
+            await _all(
+                self._settler.settle(closed), *(self._locate(group, rollout, leave_features) for group in groups)
+            )
 
-    async def _locate(self, jobs: list[Job], leave_features: LeaveFeatures) -> None:
-        samples = [sample for job in jobs for sample in job.samples]
-        await self._locator.locate(samples, leave_features)
+    async def _locate(self, jobs: list[Job], rollout: Rollout[ModelVersion], leave_features: LeaveFeatures) -> None:
+        await self._compute(jobs, leave_features)
+        if rollout.canary is not None:
+            await self._rescue(jobs, rollout.canary, rollout)
+        self._trial.judge_production(jobs, rollout)
         await asyncio.to_thread(encode_results, jobs, stale_after_s=self._stale_after_s)
+        samples = [sample for job in jobs for sample in job.samples]
         await _all(self._locator.remember(samples), self._settler.settle(jobs))
+        if rollout.shadow is not None:
+            self._shadow.offer(jobs, rollout.shadow)
+
+    async def _compute(self, jobs: Sequence[Job], leave_features: LeaveFeatures) -> None:
+        await self._locator.locate([sample for job in jobs for sample in job.samples], leave_features)
+        await asyncio.to_thread(decode_rows, jobs)
+
+    async def _rescue(self, jobs: Sequence[Job], canary: ModelVersion, rollout: Rollout[ModelVersion]) -> None:
+        """Give production the jobs that the canary failed on, before they are answered."""
+        tried = [job for job in jobs if job.version is canary]
+        failed = [job for job in tried if job.blames_model]
+        if failed:
+            self._metrics.reruns.inc(len(failed))
+            await self._locator.read(failed, Rollout(rollout.primary))
+            await self._compute([job for job in failed if job.error is None], lambda: None)
+        rescued = sum(job.error is None and not job.blames_model for job in failed)
+        self._trial.judge_canary(canary, tried, rescued)
 
     async def _count_suspect(self, jobs: Sequence[Job]) -> None:
         """Before anything is done with a suspect, which runs alone: count it, so that a crash leaves a trace."""
@@ -130,6 +165,11 @@ class Pipeline:
         except Unavailable as unavailable:
             log.warning("batch.released", jobs=1, reason=str(unavailable))
             await self._settler.release([job])
+
+
+def _jobs(deliveries: Iterable[Delivery]) -> list[Job]:
+    """Jobs of the deliveries that are still to be settled, by a session that can."""
+    return [Job(d) for d in deliveries if d.open and not d.session.lost.is_set()]
 
 
 def _start_clock(jobs: Iterable[Job]) -> None:

@@ -1,4 +1,4 @@
-"""From raw output rows to the bytes that are stored and sent: decoding, ellipses and GeoJSON of a batch at once."""
+"""From raw output rows to the bytes that are stored and sent: positions, ellipses and GeoJSON of a batch at once."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +10,11 @@ import orjson
 from schemas import events
 from schemas.time import format_datetime_ns, parse_datetime_ns
 from worker.errors import InferenceFailed, JobError
-from worker.geo.ellipse import ErrorEllipse, PrincipalAxes, error_ellipses, principal_axes
+from worker.geo.ellipse import ErrorEllipse, error_ellipses, principal_axes
 from worker.geo.geojson import FixIdentity, feature_collections
 from worker.job import Job, Outcome, Sample
 from worker.serving.model import ModelVersion
-from worker.serving.outputs import Fixes, read_outputs
+from worker.serving.outputs import Fix, read_outputs
 
 _NS_PER_MS: Final = 1_000_000
 # Of a job; an event of one sample of a batch job carries them too.
@@ -31,16 +31,24 @@ _JOB_FIELDS: Final = (
 )
 
 
+def decode_rows(jobs: Sequence[Job]) -> None:
+    """Read the rows of raw output as positions; a sample without a valid one gets its error."""
+    computed = [sample for job in jobs for sample in job.samples if sample.row is not None and sample.error is None]
+    for version, samples in _by_version(computed).items():
+        _decode(version, samples)
+
+
 def encode_results(jobs: Sequence[Job], *, stale_after_s: float) -> None:
     """Give every job without an outcome its outcome: a result where its samples have rows, else its error.
 
     Args:
-        jobs: computed; samples have a row or an error.
+        jobs: decoded; samples have a fix or an error.
         stale_after_s: age from which a result is flagged.
     """
     started = time.perf_counter()
     predictions: dict[Sample, dict[str, Any]] = {}
-    for version, samples in _by_version(jobs).items():
+    located = [sample for job in jobs if job.error is None for sample in job.samples if sample.fix is not None]
+    for version, samples in _by_version(located).items():
         predictions |= _predictions(version, samples)
     geometry = time.perf_counter() - started
     for job in jobs:
@@ -90,12 +98,11 @@ def _event(key: str, timestamp: str, data: Any) -> bytes:
     return orjson.dumps({"event": key, "timestamp": timestamp, "data": data})
 
 
-def _by_version(jobs: Iterable[Job]) -> dict[ModelVersion, list[Sample]]:
+def _by_version(samples: Iterable[Sample]) -> dict[ModelVersion, list[Sample]]:
     groups: dict[ModelVersion, list[Sample]] = {}
-    for job in jobs:
-        for sample in job.samples:
-            if job.error is None and sample.error is None and sample.row is not None and job.version is not None:
-                groups.setdefault(job.version, []).append(sample)
+    for sample in samples:
+        assert sample.job.version is not None
+        groups.setdefault(sample.job.version, []).append(sample)
     return groups
 
 
@@ -107,51 +114,43 @@ def _fatal(job: Job) -> JobError | None:
     return None
 
 
-def _predictions(version: ModelVersion, samples: Sequence[Sample]) -> dict[Sample, dict[str, Any]]:
+def _decode(version: ModelVersion, samples: Sequence[Sample]) -> None:
     rows = [sample.row for sample in samples if sample.row is not None]
     outputs = {name: np.stack([row[name] for row in rows]) for name in version.contract.outputs}
     fixes = read_outputs(version.contract, outputs, [s.seats.origin if s.seats else None for s in samples])
-    for sample, fault in zip(samples, fixes.faults, strict=True):
-        if fault is not None:
+    for item, (sample, fault) in enumerate(zip(samples, fixes.faults, strict=True)):
+        if fault is None:
+            sample.fix = fixes.fix(item)
+        else:
             sample.error = InferenceFailed(fault)
-    valid = [index for index, fault in enumerate(fixes.faults) if fault is None]
-    return _geometry(version, [samples[i] for i in valid], _select(fixes, valid)) if valid else {}
 
 
-def _select(fixes: Fixes, rows: Sequence[int]) -> Fixes:
-    chosen = list(rows)
-    return Fixes(
-        fixes.latitude_deg[chosen],
-        fixes.longitude_deg[chosen],
-        fixes.covariance_m2[chosen],
-        None if fixes.confidence is None else fixes.confidence[chosen],
-        (None,) * len(chosen),
-    )
-
-
-def _geometry(version: ModelVersion, samples: Sequence[Sample], fixes: Fixes) -> dict[Sample, dict[str, Any]]:
-    axes = principal_axes(fixes.covariance_m2)
+def _predictions(version: ModelVersion, samples: Sequence[Sample]) -> dict[Sample, dict[str, Any]]:
+    fixes = [sample.fix for sample in samples if sample.fix is not None]
+    latitude = np.array([fix.latitude_deg for fix in fixes])
+    longitude = np.array([fix.longitude_deg for fix in fixes])
+    axes = principal_axes(np.stack([fix.covariance_m2 for fix in fixes]))
     ellipses = error_ellipses(axes, [sample.job.delivery.headers.confidences for sample in samples])
     identities = [
         FixIdentity(s.job.job_id or "", s.index, s.job.session_id, s.job.capture_time, version.record.version)
         for s in samples
     ]
-    collections = feature_collections(identities, fixes.latitude_deg, fixes.longitude_deg, ellipses)
-    outside = version.admission.outside_area(fixes.latitude_deg, fixes.longitude_deg)
+    collections = feature_collections(identities, latitude, longitude, ellipses)
+    outside = version.admission.outside_area(latitude, longitude)
     return {
         sample: {
-            **_fix(fixes, axes, row, ellipses[row]),
-            "geojson": collections[row],
+            **_fix(fixes[item], float(axes.theta_deg[item]), ellipses[item]),
+            "geojson": collections[item],
             **_receivers(sample),
-            "flags": _flags(sample, outside=bool(outside[row])),
+            "flags": _flags(sample, outside=bool(outside[item])),
             "cache_hit": sample.cache_hit,
         }
-        for row, sample in enumerate(samples)
+        for item, sample in enumerate(samples)
     }
 
 
-def _fix(fixes: Fixes, axes: PrincipalAxes, row: int, ellipses: Sequence[ErrorEllipse]) -> dict[str, Any]:
-    covariance = fixes.covariance_m2[row]
+def _fix(fix: Fix, theta_deg: float, ellipses: Sequence[ErrorEllipse]) -> dict[str, Any]:
+    covariance = fix.covariance_m2.tolist()
     wire = [
         {
             "semi_major_m": ellipse.semi_major_m,
@@ -163,17 +162,17 @@ def _fix(fixes: Fixes, axes: PrincipalAxes, row: int, ellipses: Sequence[ErrorEl
         for ellipse in ellipses
     ]
     return {
-        "position": {"latitude": float(fixes.latitude_deg[row]), "longitude": float(fixes.longitude_deg[row])},
-        "covariance_m2": covariance.tolist(),
+        "position": {"latitude": fix.latitude_deg, "longitude": fix.longitude_deg},
+        "covariance_m2": covariance,
         "uncertainty": {
-            "sigma_x": float(covariance[0, 0]) ** 0.5,
-            "sigma_y": float(covariance[1, 1]) ** 0.5,
-            "theta": float(axes.theta_deg[row]),
+            "sigma_x": covariance[0][0] ** 0.5,
+            "sigma_y": covariance[1][1] ** 0.5,
+            "theta": theta_deg,
             "confidence_interval": ellipses[0].confidence,
         },
         "ellipse": wire[0],
         "ellipses": wire,
-        "confidence": None if fixes.confidence is None else float(fixes.confidence[row]),
+        "confidence": fix.confidence,
     }
 
 

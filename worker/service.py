@@ -17,19 +17,24 @@ from worker.amqp.flow import Flow
 from worker.amqp.session import AmqpSession, open_session
 from worker.amqp.topology import Topology
 from worker.config import Settings
-from worker.control import Control, jitter
+from worker.control import Control
 from worker.errors import HeimdallError
 from worker.locating import Locator
 from worker.model_pages import ModelPages
+from worker.operations import Operations
 from worker.pipeline import Pipeline
 from worker.serving.batcher import MicroBatcher
+from worker.serving.library import Library
 from worker.serving.loading import load_version
-from worker.serving.model import Models, ModelVersion, VersionRecord
+from worker.serving.model import Models, ModelVersion
 from worker.serving.policy import BatchPolicy
+from worker.serving.proof import ProofLimits, prove_in_child
 from worker.serving.registry import Registry
+from worker.serving.rollout import VersionRecord
 from worker.serving.session import SessionOptions
 from worker.serving.swap import Swapper
 from worker.settling import Settler
+from worker.shadow import Shadow
 from worker.store.cache import OutputCache
 from worker.store.connection import StoreConnection, connect
 from worker.store.outcomes import Outcomes
@@ -38,6 +43,7 @@ from worker.telemetry.http import HttpServer
 from worker.telemetry.lag import LoopBeat
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.performance import Performance
+from worker.trial import Trial
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +68,13 @@ class Service:
         self._flow = Flow()
         self._flow.stop("model")
         self._flow.stop("store")  # Until a real write has succeeded.
-        self._models = Models(self._on_retired)
+        self._models = Models(self._on_retired, self._on_serving)
         self._store = self._build_store()
         cache = OutputCache(self._store, settings.cache_ttl_s) if settings.cache_enabled else None
         self._locator = Locator(cache, self._metrics, settings.max_batch_size)
+        self._swapper = self._build_swapper()
+        self._trial = Trial(self._fail, self._metrics)
+        self._shadow = Shadow(self._metrics, settings.max_batch_size, lambda: self._batcher.waiting > 0)
         self._pipeline = self._build_pipeline()
         self._batcher = MicroBatcher(
             BatchPolicy(settings.max_batch_size, settings.max_wait_ms / 1000, settings.eager),
@@ -74,21 +83,19 @@ class Service:
             max_in_flight=BATCHES_IN_FLIGHT,
             on_crash=lambda error: log.error("batch.crashed", exc_info=error),
         )
-        registry = Registry(settings.mlflow_tracking_uri, settings.model_name)
-        self._swapper = Swapper(registry, self._models, self._load, self._metrics)
-        self._control = Control(
-            settings.instance, settings.control_users, self._reload, self._state, self._models, self._metrics
-        )
         self._broker = Broker(
             self._open_session, self._flow, self._take, max_body_bytes=settings.max_body_bytes, on_open=self._on_open
         )
+        self._operations = Operations(self._flow, self._swapper, self._broker, self._batcher, settings.reload_jitter_s)
+        self._control = Control(
+            settings.instance, settings.control_users, self._operations, self._models, self._metrics
+        )
         self._beat = LoopBeat(self._metrics.loop_lag)
-        self._started = False
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
         self._metrics.in_flight.set_function(lambda: self._broker.held)
         self._metrics.up_active.set_function(lambda: self._broker.held)
-        self._metrics.consuming.set_function(lambda: float(self._consuming))
+        self._metrics.consuming.set_function(lambda: float(self._operations.consuming))
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -109,6 +116,8 @@ class Service:
         await _cancel({stop, *tasks, *self._reloads})
         await http.close()
         await self._store.close()
+        await self._trial.close()
+        await self._shadow.close()
         self._locator.close()
         log.info("service.stopped", failed=bool(failed))
         return 1 if failed else 0
@@ -124,7 +133,7 @@ class Service:
             self._beat.run(),
             self._store.watch(),
             self._watch_memory(),
-            self._load_first(),
+            self._follow_registry(),
             self._batcher.run(),
             self._broker.run(),
         ]
@@ -133,14 +142,13 @@ class Service:
     def _task(step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.create_task(step, name=getattr(step, "__qualname__", "task"))
 
-    async def _load_first(self) -> None:
+    async def _follow_registry(self) -> None:
         await self._swapper.first()
-        self._on_swapped()
         # What was imported and loaded stays: a full collection would walk it all, 70 ms each time, to free nothing.
         gc.collect()
         gc.freeze()
         self._flow.clear("model")
-        await asyncio.Event().wait()  # The other tasks' end is a failure; this one has nothing more to do.
+        await self._swapper.poll(self._settings.registry_poll_s)
 
     async def _watch_memory(self) -> None:
         while True:
@@ -153,9 +161,7 @@ class Service:
         self._flow.stop("draining")
         try:
             async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                if self._broker.session is not None:
-                    await self._broker.session.idle.wait()
-                await self._batcher.drain()
+                await self._operations.until_nothing_is_held()
         except TimeoutError:
             left: list[Delivery] = self._batcher.withdraw()
             log.warning("drain.unfinished", waiting=len(left), batches=self._batcher.in_flight)
@@ -192,6 +198,13 @@ class Service:
 
     def _load(self, directory: Path, record: VersionRecord) -> ModelVersion:
         settings = self._settings
+        prove_in_child(
+            directory,
+            record,
+            ProofLimits(settings.proof_timeout_s, settings.proof_memory_bytes),
+            max_batch_size=settings.max_batch_size,
+            require_golden=settings.require_golden,
+        )
         return load_version(
             directory,
             record,
@@ -200,15 +213,24 @@ class Service:
             require_golden=settings.require_golden,
         )
 
-    async def _reload(self, expect: str | None) -> str:
-        await asyncio.sleep(jitter(self._settings.reload_jitter_s))
-        done = await self._swapper.reload(expect)
-        self._on_swapped()
-        return done
+    async def _fail(self, version: ModelVersion, reason: str) -> None:
+        """A version is at fault. Without another one to take production's place, no jobs are taken."""
+        rollout = self._models.current
+        if rollout is not None and rollout.primary is version:
+            self._flow.stop("model")
+        await self._swapper.fail(version, reason)
 
-    def _on_swapped(self) -> None:
+    def _on_registry(self, paused: str | None) -> None:
+        if paused is None:
+            self._flow.clear("fleet_paused")
+        else:
+            self._flow.stop("fleet_paused")
+
+    def _on_serving(self) -> None:
+        """Something else serves than before."""
         rollout = self._models.current
         assert rollout is not None
+        self._flow.clear("model")
         self._metrics.model.clear()
         for version in rollout.versions:
             self._metrics.model.labels(version.record.name, version.label, version.record.alias).set(1)
@@ -218,6 +240,7 @@ class Service:
             self._metrics.up_accuracy.set(accuracy)
 
     def _on_retired(self, version: ModelVersion) -> None:
+        self._trial.forget(version)
         log.info("model.retired", name=version.record.name, version=version.label)
         rollout = self._models.current
         if rollout is None or version.label not in {serving.label for serving in rollout.versions}:
@@ -240,7 +263,7 @@ class Service:
     def _reload_on_signal(self) -> None:
         async def reload() -> None:
             with suppress(HeimdallError):  # The swapper has logged why.
-                await self._reload(None)
+                await self._operations.reload(None)
 
         task = asyncio.create_task(reload())
         self._reloads.add(task)
@@ -252,8 +275,8 @@ class Service:
             loop_beat_at=lambda: self._beat.beat_at,
             progress_at=lambda: self._batcher.progress_at,
             busy=lambda: not self._batcher.idle and self._store.up and self._broker.connected,
-            obstacles=self._obstacles,
-            started=lambda: self._started,
+            obstacles=self._operations.obstacles,
+            started=lambda: self._operations.started,
             live_timeout_s=settings.live_timeout_s,
         )
         pages = ModelPages(self._models, self._performance, self._metrics)
@@ -266,28 +289,6 @@ class Service:
         log.info("http.listening", host=settings.http_host, port=port)
         return server
 
-    @property
-    def _consuming(self) -> bool:
-        return self._broker.session is not None and not self._broker.session.idle.is_set()
-
-    def _obstacles(self) -> list[str]:
-        texts = {
-            "model": "no valid model",
-            "store": "Redis does not take writes",
-            "draining": "draining",
-            "paused": "paused by an operator",
-        }
-        found = [texts[reason] for reason in self._flow.reasons]
-        if not self._broker.connected:
-            found.append("no connection to RabbitMQ")
-        elif not found and not self._consuming:
-            found.append("about to consume")
-        self._started = self._started or not found
-        return found
-
-    def _state(self) -> str:
-        return "; ".join(self._obstacles()) or "serving"
-
     def _build_store(self) -> StoreConnection:
         settings = self._settings
         return StoreConnection(
@@ -297,6 +298,12 @@ class Service:
             failures=self._metrics.store_failures,
             on_change=self._on_store_change,
         )
+
+    def _build_swapper(self) -> Swapper:
+        settings = self._settings
+        registry = Registry(settings.mlflow_tracking_uri.get_secret_value(), settings.model_name)
+        library = Library(registry, settings.state_dir, settings.model_name)
+        return Swapper(registry, library, self._models, self._load, self._metrics, self._on_registry)
 
     def _build_pipeline(self) -> Pipeline:
         settings = self._settings
@@ -313,6 +320,8 @@ class Service:
             outcomes,
             self._locator,
             settler,
+            self._trial,
+            self._shadow,
             self._metrics,
             max_batch_size=settings.max_batch_size,
             stale_after_s=settings.stale_after_s,

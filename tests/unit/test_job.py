@@ -2,13 +2,15 @@ import hashlib
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.amqp.messages import Message, sigmf_message
 from worker.amqp.delivery import read_delivery
 from worker.job import Job, Outcome
 from worker.recording import read_json
+
+TYPE = "application/octet-stream"
 
 
 def job_of(message):
@@ -47,6 +49,7 @@ def test_publisher_type_metadata_and_body_tell_inputs_apart():
 
 
 @given(st.text("ab", max_size=3), st.text("ab", max_size=3), st.text("ab", max_size=3), st.text("ab", max_size=3))
+@example("a", TYPE + "b", "a" + TYPE, "b")
 def test_parts_do_not_run_into_each_other(user, sigmf, other_user, other_sigmf):
     """What one part ends with cannot pass for the beginning of the next."""
     one = job_of(Message(user_id=user or None, headers={"sigmf": sigmf})).input_digest

@@ -279,7 +279,6 @@ def test_answers_can_be_computed_by_hand(version):
     np.testing.assert_allclose(job.samples[0].row["position"], answer(mean), rtol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="the area of an ellipse overflows to infinity, which is written as null")
 def test_no_number_of_a_result_is_infinite(tmp_path):
     """However large the model's uncertainty, the answer validates."""
     huge = load(

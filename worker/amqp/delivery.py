@@ -22,6 +22,7 @@ from worker.amqp.session import AmqpSession
 from worker.errors import JobError, MalformedEnvelope, TooLarge
 
 _UNGUESSABLE: Final = re.compile(r"amq\.(rabbitmq\.reply-to|gen-)[\x21-\x7e]{1,200}", re.ASCII)
+_NAME: Final = re.compile(r"[^.]+")
 _USER_QUEUE: Final = "heimdall.reply."
 _MAX_QUEUE_NAME: Final = 255
 _CONTENT_TYPES: Final = (SIGMF_CONTENT_TYPE, JSON_CONTENT_TYPE)
@@ -134,7 +135,8 @@ def _read_headers(raw: dict[str, Any]) -> JobHeaders:
     asked = {name: _plain(name, raw[name]) for name in _READ & raw.keys()}
     if not asked:
         return _DEFAULTS
-    if len(asked.get("sigmf") or "") > MAX_SIGMF_HEADER_BYTES:
+    sigmf = asked.get("sigmf")
+    if isinstance(sigmf, str) and len(sigmf.encode(errors="replace")) > MAX_SIGMF_HEADER_BYTES:
         raise TooLarge(f"the header `sigmf` is longer than {MAX_SIGMF_HEADER_BYTES} bytes")
     try:
         return JobHeaders.model_validate(asked)
@@ -166,7 +168,8 @@ def refuse_reply_to(reply_to: str | None, user_id: str | None) -> MalformedEnvel
     if not reply_to or _UNGUESSABLE.fullmatch(reply_to):
         return None
     own = f"{_USER_QUEUE}{user_id}." if user_id else None
-    if own and reply_to.startswith(own) and len(own) < len(reply_to) <= _MAX_QUEUE_NAME:
+    # No dot in the rest: `heimdall.reply.alice.admin.q` belongs to the user `alice.admin`, not to `alice`.
+    if own and reply_to.startswith(own) and _NAME.fullmatch(reply_to, len(own)) and len(reply_to) <= _MAX_QUEUE_NAME:
         return None
     return MalformedEnvelope(
         f"reply_to {reply_to!r:.140} is refused: use direct reply-to, a queue the broker named (amq.gen-…), or "

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Literal
 
-Reason = Literal["model", "store", "draining", "paused"]
+Reason = Literal["model", "store", "draining", "paused", "fleet_paused"]
 
 
 class Flow:

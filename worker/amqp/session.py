@@ -19,11 +19,14 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from yarl import URL
 
 from worker.amqp.flow import Flow
+from worker.amqp.frames import tolerate_bad_text
 from worker.amqp.ledger import AckLedger
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
 
 log = structlog.get_logger(__name__)
+
+tolerate_bad_text()
 
 HEARTBEAT_S: Final = 10
 STEP_TIMEOUT_S: Final = 15.0

@@ -81,7 +81,7 @@ class MicroBatcher(Generic[Arrival]):
         while True:
             self._wake.clear()
             if self._suspects:
-                await self._run_alone(self._suspects.popleft())
+                await self._run_next_alone()
                 continue
             due = self._due_in()
             if due == 0.0:
@@ -125,10 +125,11 @@ class MicroBatcher(Generic[Arrival]):
         count = min(len(self._waiting), self._policy.max_batch_size)
         return self._start([self._waiting.popleft()[1] for _ in range(count)])
 
-    async def _run_alone(self, suspect: Arrival) -> None:
+    async def _run_next_alone(self) -> None:
         while self._running:
             await asyncio.wait(set(self._running))
-        await asyncio.wait({self._start([suspect])})
+        if self._suspects:  # It waits until it starts, so that a drain sees it and a withdrawal returns it.
+            await asyncio.wait({self._start([self._suspects.popleft()])})
 
     def _start(self, batch: list[Arrival]) -> asyncio.Task[None]:
         # In the stage from here on, not only once the task runs: else a second batch would be cut too early.

@@ -18,6 +18,7 @@ MAX_RECEIVERS: Final = 64
 
 Axis = Literal["batch", "receiver", "mel", "frame", "sample", "column", "iq"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Document(BaseModel):
@@ -70,6 +71,12 @@ class ReceiverSet(_Document):
     def capacity(self) -> int:
         """Rows of the receiver axis."""
         return self.set.max
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_present > self.set.max:
+            raise ValueError(f"min_present {self.min_present} is more than the {self.set.max} receivers of the set")
+        return self
 
 
 class Floor(_Document):
@@ -266,7 +273,7 @@ class Position(_Document):
     axes: tuple[PositionAxis, PositionAxis]
     scale: tuple[Number, Number] = (1.0, 1.0)
     offset: tuple[Number, Number] = (0.0, 0.0)
-    metres_per_degree: tuple[float, float] | None = Field(
+    metres_per_degree: tuple[Positive, Positive] | None = Field(
         None, description="[latitude, longitude] of the flat plane the model was trained on; absent = WGS84."
     )
 
@@ -277,6 +284,8 @@ class Position(_Document):
             raise ValueError(f"frame {self.frame} has the axes {sorted(expected)}, not {list(self.axes)}")
         if (self.frame == "wgs84_deg") != (self.origin is None):
             raise ValueError("wgs84_deg takes no origin; delta_deg and enu_m need one ('centroid' or fixed)")
+        if 0.0 in self.scale:
+            raise ValueError("a scale of 0 puts every fix at one place")
         return self
 
 
@@ -358,8 +367,8 @@ class ModelContract(_Document):
 
     @model_validator(mode="after")
     def _area_is_polygon(self) -> Self:
-        if isinstance(self.area, dict) and self.area.get("type") != "Polygon":
-            raise ValueError("area is a bbox [west, south, east, north] or a GeoJSON Polygon")
+        if isinstance(self.area, dict) and not (self.area.get("type") == "Polygon" and self.area.get("coordinates")):
+            raise ValueError("area is a bbox [west, south, east, north] or a GeoJSON Polygon with coordinates")
         return self
 
     @property

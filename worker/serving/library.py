@@ -82,11 +82,8 @@ class Library:
             document = orjson.loads((self._home / _ROLLOUT).read_bytes())
         except (OSError, orjson.JSONDecodeError) as error:
             raise Unavailable(f"no last-known roll-out: {error}") from error
-        parts = {
-            part: VersionRecord(**document[part]) if document[part] else None
-            for part in ("primary", "canary", "shadow")
-        }
-        return Rollout(**parts, canary_weight=document["canary_weight"])
+        canary, shadow = (VersionRecord(**document[part]) if document[part] else None for part in ("canary", "shadow"))
+        return Rollout(VersionRecord(**document["primary"]), canary, document["canary_weight"], shadow)
 
     def _place(self, record: VersionRecord) -> Path | None:
         if self._home is None or record.digest is None:

@@ -14,12 +14,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from shapely.errors import ShapelyError
 
 from worker.errors import JobError, ModelRejected
 from worker.recording import decode_capture, read_sigmf
 from worker.serving.contract import FILE_NAME, METADATA_KEY, Golden, ModelContract
 from worker.serving.inputs import FeaturePlan, Item, Tensors
 from worker.serving.model import ModelVersion
+from worker.serving.outputs import read_outputs
 from worker.serving.rollout import VersionRecord
 from worker.serving.seating import Admission
 from worker.serving.session import OnnxSession, SessionOptions
@@ -63,7 +65,7 @@ def load_version(
         contract=contract,
         session=session,
         plan=_plan(contract),
-        admission=Admission(contract),
+        admission=_admission(contract),
         cache_scope=hashlib.sha256(digest.encode() + contract_bytes).digest(),
         loaded_ns=time.time_ns(),
     )
@@ -124,9 +126,14 @@ def warm_up(version: ModelVersion, max_batch_size: int) -> None:
     for size in batch_buckets(max_batch_size):
         tensors = version.plan.allocate(size, version.contract.required_samples)
         try:
-            version.session.run(version.contract.outputs, version.plan.feed(tensors))
+            outputs = version.session.run(version.contract.outputs, version.plan.feed(tensors))
         except RuntimeError as error:
             raise ModelRejected(f"warm-up with a batch of {size} failed: {error}") from error
+        try:  # Whatever the empty input gave, it must be readable as positions.
+            read_outputs(version.contract, outputs, [None] * size)
+        except ValueError as error:
+            shapes = {name: list(values.shape) for name, values in outputs.items()}
+            raise ModelRejected(f"the outputs of a batch of {size} cannot be read, shapes {shapes}: {error}") from error
 
 
 def _plan(contract: ModelContract) -> FeaturePlan:
@@ -136,11 +143,17 @@ def _plan(contract: ModelContract) -> FeaturePlan:
         raise ModelRejected(f"the contract's features cannot be computed: {error}") from error
 
 
+def _admission(contract: ModelContract) -> Admission:
+    try:
+        return Admission(contract)
+    except (ValueError, ShapelyError) as error:
+        raise ModelRejected(f"the contract's area is no polygon: {error}") from error
+
+
 def _prove(version: ModelVersion, golden: Golden, where: str) -> None:
     try:
-        feed = version.plan.feed(_golden_tensors(version, golden))
-        outputs = version.session.run(tuple(golden.expected), feed)
-    except (JobError, RuntimeError, ValueError, KeyError) as error:
+        outputs = version.session.run(tuple(golden.expected), _golden_feed(version, golden))
+    except (JobError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ModelRejected(f"{where} cannot be run: {error}") from error
     for name, expected in golden.expected.items():
         got = outputs[name] if golden.body is None else outputs[name][0]
@@ -148,7 +161,10 @@ def _prove(version: ModelVersion, golden: Golden, where: str) -> None:
 
 
 def _compare(where: str, got: NDArray[np.generic], expected: list[float], golden: Golden) -> None:
-    wanted = np.asarray(expected, dtype=np.float64)
+    try:
+        wanted = np.asarray(expected, dtype=np.float64)
+    except ValueError as error:
+        raise ModelRejected(f"{where}: the expectation is no rectangular array of numbers") from error
     values = np.asarray(got, dtype=np.float64)
     if got.shape != wanted.shape:
         raise ModelRejected(f"{where}: the shape is {list(got.shape)}, expected {list(wanted.shape)}")
@@ -160,9 +176,9 @@ def _compare(where: str, got: NDArray[np.generic], expected: list[float], golden
         )
 
 
-def _golden_tensors(version: ModelVersion, golden: Golden) -> Tensors:
+def _golden_feed(version: ModelVersion, golden: Golden) -> Tensors:
     if golden.tensors is not None:
-        bound = version.contract.inputs
+        bound = version.contract.inputs  # In the graph's own axis order already.
         return {name: np.asarray(golden.tensors[name], dtype=bound[name].dtype) for name in bound}
     try:
         body = base64.b64decode(golden.body or "", validate=True)
@@ -174,4 +190,4 @@ def _golden_tensors(version: ModelVersion, golden: Golden) -> Tensors:
     seats = version.admission.seat(capture.receivers, recording.channels, lambda: version.plan.powers(capture))
     tensors = version.plan.allocate(1, capture.samples.shape[1])
     version.plan.fill(tensors, 0, Item(capture, seats))
-    return tensors
+    return version.plan.feed(tensors)

@@ -52,9 +52,13 @@ class Models:
 
     Args:
         on_retired: told of each version that no batch uses any more.
+        on_replaced: told whenever something else serves than before.
     """
 
-    def __init__(self, on_retired: Callable[[ModelVersion], None]) -> None:
+    def __init__(
+        self, on_retired: Callable[[ModelVersion], None], on_replaced: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_replaced = on_replaced
         self._current: Rollout[ModelVersion] | None = None
         self._on_retired = on_retired
         self._leases: Counter[ModelVersion] = Counter()
@@ -69,6 +73,7 @@ class Models:
         """Let `rollout` serve from the next lease on."""
         before, self._current = self._current, rollout
         self._changed.set()
+        self._on_replaced()
         for version in before.versions if before else ():
             self._retire_if_unused(version)
 

@@ -15,6 +15,8 @@ Outputs = Mapping[str, NDArray[np.generic]]
 
 # Place of each position axis in the covariance, whose order is (east, north).
 _COVARIANCE_AXIS: Final = {"longitude": 0, "east": 0, "latitude": 1, "north": 1}
+LARGEST_SIGMA_M: Final = 2e7
+"""Half the Earth's circumference: no fix can be further off."""
 _OUTPUT_COMPONENTS: Final = {"cholesky": (3,), "sigma_rho": (3,)}
 
 
@@ -34,6 +36,23 @@ class Fixes:
     covariance_m2: NDArray[np.float64]
     confidence: NDArray[np.float64] | None
     faults: tuple[str | None, ...]
+
+    def fix(self, item: int) -> "Fix":
+        """One of them."""
+        confidence = None if self.confidence is None else float(self.confidence[item])
+        return Fix(
+            float(self.latitude_deg[item]), float(self.longitude_deg[item]), self.covariance_m2[item], confidence
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One valid position: degrees, and a (2, 2) covariance in square metres, order east, north."""
+
+    latitude_deg: float
+    longitude_deg: float
+    covariance_m2: NDArray[np.float64]
+    confidence: float | None
 
 
 def read_outputs(contract: ModelContract, outputs: Outputs, origins: Sequence[tuple[float, float] | None]) -> Fixes:
@@ -144,8 +163,10 @@ def _faults(
     finite = np.isfinite(latitude) & np.isfinite(longitude)
     on_earth = finite & (np.abs(latitude) <= 90.0)  # noqa: PLR2004 - the poles
     definite = is_positive_definite(covariance)
+    with np.errstate(invalid="ignore"):
+        meaningful = np.trace(covariance, axis1=1, axis2=2) <= LARGEST_SIGMA_M**2
     sure = np.ones(len(latitude), dtype=bool) if confidence is None else (confidence >= 0) & (confidence <= 1)
-    if (on_earth & definite & sure).all():
+    if (on_earth & definite & meaningful & sure).all():
         return (None,) * len(latitude)
     return tuple(
         "the model's position is not finite"
@@ -154,6 +175,8 @@ def _faults(
         if not on_earth[i]
         else "the model's covariance is not positive definite"
         if not definite[i]
+        else f"the model's uncertainty is larger than the Earth ({LARGEST_SIGMA_M:g} m)"
+        if not meaningful[i]
         else "the model's confidence is not within 0..1"
         if not sure[i]
         else None

@@ -38,6 +38,7 @@ for _key, _value in _ENVIRONMENT.items():
 from mlflow.artifacts import download_artifacts, list_artifacts  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 DIGEST_TAG: Final = "heimdall.digest"
 _SQLITE: Final = "sqlite:///"
@@ -121,7 +122,7 @@ class Registry:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise ModelRejected(f"the registry refuses: {error.message}") from error
             raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
-        except OSError as error:
+        except (OSError, SQLAlchemyError) as error:
             raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
 
     @property
@@ -135,7 +136,7 @@ class Registry:
         aliases = {str(alias): str(version) for alias, version in model.aliases.items()}
         if PRODUCTION not in aliases and (staged := self._staged()) is not None:
             aliases[PRODUCTION] = staged
-        parts = {alias: aliases[alias] for alias in PARTS if alias in aliases}
+        parts: dict[str, str] = {alias: aliases[alias] for alias in PARTS if alias in aliases}
         records = {version: self._find(version, alias) for alias, version in reversed(parts.items())}
         production = records.get(parts.get(PRODUCTION, ""))
         if production is not None and production.failed and (previous := production.tags.get(PREVIOUS_TAG)):

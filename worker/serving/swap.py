@@ -105,8 +105,9 @@ class Swapper:
     async def fail(self, version: ModelVersion, reason: str) -> None:
         """Mark a version as rolled back, and serve what the registry says then.
 
-        Where the registry does not answer, this worker alone stops serving it as canary; as production it goes on.
+        A canary stops serving here at once, whether the registry answers or not.
         """
+        self._models.drop(version)
         log.error("model.failed", name=version.record.name, version=version.label, reason=reason)
         self._metrics.rollbacks.labels(version.record.alias).inc()
         try:
@@ -114,7 +115,6 @@ class Swapper:
             await self.sync()
         except HeimdallError as error:
             log.warning("model.rollback_incomplete", version=version.label, error=str(error))
-            self._models.drop(version)
 
     async def _sync(self, expect: str | None) -> str:
         view = await asyncio.to_thread(self._registry.view)
@@ -170,7 +170,13 @@ class Swapper:
 
     def _fetch_and_load(self, record: VersionRecord) -> ModelVersion:
         with self._library.files(record) as directory:
-            return self._load(directory, record)
+            try:
+                return self._load(directory, record)
+            except HeimdallError:
+                raise
+            except Exception as error:
+                log.exception("model.load_failed", version=record.version)
+                raise ModelRejected(f"loading failed unexpectedly: {type(error).__name__}: {error}") from error
 
     async def _serve_last_known(self) -> None:
         try:

@@ -5,19 +5,23 @@ Row: model, contract, all input tensors and what decoding reads → one row of e
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
+import structlog
 from numpy.typing import NDArray
 
 from worker.store.connection import StoreConnection
 
 KEY_PREFIX = b"heimdall:cache:"
 
+log = structlog.get_logger(__name__)
+
 Row = dict[str, NDArray[np.generic]]
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,11 @@ class OutputCache:
 
     async def fronts(self, keys: Sequence[bytes]) -> dict[bytes, FrontEntry]:
         """Front entries that are there."""
-        return {key: _read_front(value) for key, value in (await self._get(keys)).items()}
+        return await self._read(keys, _read_front)
 
     async def rows(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """Output rows that are there."""
-        return {key: _read_row(value) for key, value in (await self._get(keys)).items()}
+        return await self._read(keys, _read_row)
 
     async def store(self, fronts: Mapping[bytes, FrontEntry], rows: Mapping[bytes, Row]) -> None:
         """Store entries of both levels."""
@@ -81,12 +85,19 @@ class OutputCache:
 
         await self._connection.attempt(call)
 
-    async def _get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    async def _read(self, keys: Sequence[bytes], read: Callable[[bytes], Entry]) -> dict[bytes, Entry]:
         if not keys:
             return {}
         distinct = list(dict.fromkeys(keys))
         found: list[Any] | None = await self._connection.attempt(lambda: self._connection.client.mget(distinct))
-        return {k: v for k, v in zip(distinct, found, strict=True) if v is not None} if found else {}
+        entries = {}
+        for key, value in zip(distinct, found or (), strict=False):
+            if value is not None:
+                try:
+                    entries[key] = read(value)
+                except (ValueError, TypeError, KeyError) as error:
+                    log.warning("cache.unreadable", error=repr(error))
+        return entries
 
 
 def _write_front(entry: FrontEntry) -> bytes:

@@ -83,7 +83,7 @@ class StoreConnection:
         """
         retrying = AsyncRetrying(
             stop=stop_after_delay(self._hold),
-            wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            wait=wait_exponential_jitter(multiplier=0.1, max=2.0),
             retry=retry_if_exception_type(FAILURES),
             before_sleep=self._on_failure,
         )

@@ -29,7 +29,7 @@ class HttpServer:
             app.router.add_get(f"/health/{name}", _health(check))
         for path, page in pages.items():
             app.router.add_get(path, _page(page))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
 
     async def start(self, host: str, port: int) -> int:
         """Listen.
@@ -41,7 +41,7 @@ class HttpServer:
             OSError: the address is taken or not ours.
         """
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, shutdown_timeout=1.0).start()
+        await web.TCPSite(self._runner, host, port).start()
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:

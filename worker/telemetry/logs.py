@@ -1,5 +1,6 @@
 """Structured logs: event names with fields, on standard error, one JSON object per line."""
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -46,7 +47,10 @@ def configure(level: str, log_format: str, instance: str) -> None:
     root.handlers = [handler]
     root.setLevel(level)
     for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        library = logging.getLogger(name)
+        library.setLevel(logging.ERROR)
+        library.handlers.clear()  # Some bring their own, which would write plain text between our lines.
+        library.propagate = True
     # What it says of a failed connection, our own event says with the address.
     logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
 
@@ -56,4 +60,8 @@ class _Json:
         self._instance = instance
 
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-        return orjson.dumps({"instance": self._instance, **event}, default=str).decode()
+        line = {"instance": self._instance, **event}
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # Integers over 64 bits, text that is no Unicode: rare, and no event may be lost.
+            return json.dumps(line, default=str)

@@ -86,25 +86,32 @@ class Metrics:
         self.shadow_area = histogram("heimdall_shadow_area_ratio", "Shadow's ellipse area over production's.", RATIOS)
         self.model = gauge("heimdall_model_info", "1 for each version that serves.", "name", "version", "alias")
 
-        self.up_inference = histogram("inference_latency_ms", "Delivery to encoded result.", MILLISECONDS)
-        self.up_preprocessing = histogram("preprocessing_latency_ms", "Decode and features of a run.", MILLISECONDS)
-        self.up_onnx = histogram("onnx_latency_ms", "One ONNX run.", MILLISECONDS)
-        self.up_cache_hits = counter("cache_hits", "Samples answered from the cache.")
-        self.up_cache_misses = counter("cache_misses", "Samples that had to be computed.")
-        self.up_cache_hit_rate = gauge("cache_hit_rate", "Share of cache hits since start.")
-        self.up_redis_memory = gauge("redis_memory_bytes", "Memory that Redis uses.")
-        self.up_requests = counter("inference_requests", "Jobs delivered.")
-        self.up_errors = counter("inference_errors", "Jobs that ended with an error.", "error_type")
-        self.up_active = gauge("inference_active_requests", "Jobs held.")
-        self.up_reloads = counter("model_reloads", "Reloads that succeeded.")
-        self.up_loaded = gauge("model_loaded", "1 while a model serves.")
-        self.up_inferences = counter("model_inference_count", "Samples located.")
-        self.up_accuracy = gauge("model_accuracy_meters", "Accuracy stated by the model's card.")
-
         for code in ErrorCode:  # From the start, so that a rate over a first error is no gap.
             self.errors.labels(str(code))
             self.dead_letters.labels(str(code))
         self._hits = self._misses = 0
+        self._define_upstream()
+
+    def _define_upstream(self) -> None:
+        r = self.registry
+        self.up_inference = Histogram(
+            "inference_latency_ms", "Delivery to encoded result.", registry=r, buckets=MILLISECONDS
+        )
+        self.up_preprocessing = Histogram(
+            "preprocessing_latency_ms", "Decode and features of a run.", registry=r, buckets=MILLISECONDS
+        )
+        self.up_onnx = Histogram("onnx_latency_ms", "One ONNX run.", registry=r, buckets=MILLISECONDS)
+        self.up_cache_hits = Counter("cache_hits", "Samples answered from the cache.", registry=r)
+        self.up_cache_misses = Counter("cache_misses", "Samples that had to be computed.", registry=r)
+        self.up_cache_hit_rate = Gauge("cache_hit_rate", "Share of cache hits since start.", registry=r)
+        self.up_redis_memory = Gauge("redis_memory_bytes", "Memory that Redis uses.", registry=r)
+        self.up_requests = Counter("inference_requests", "Jobs delivered.", registry=r)
+        self.up_errors = Counter("inference_errors", "Jobs that ended with an error.", ["error_type"], registry=r)
+        self.up_active = Gauge("inference_active_requests", "Jobs held.", registry=r)
+        self.up_reloads = Counter("model_reloads", "Reloads that succeeded.", registry=r)
+        self.up_loaded = Gauge("model_loaded", "1 while a model serves.", registry=r)
+        self.up_inferences = Counter("model_inference_count", "Samples located.", registry=r)
+        self.up_accuracy = Gauge("model_accuracy_meters", "Accuracy stated by the model's card.", registry=r)
 
     def cache_result(self, hits: int, misses: int) -> None:
         """Count samples answered from the cache, and not."""

@@ -1,0 +1,161 @@
+import json
+from dataclasses import dataclass, field
+
+import pytest
+
+from schemas.control import CommandReply
+from tests.support.graphs import load
+from tests.unit.amqp.messages import Message
+from worker.control import Control, jitter
+from worker.errors import ModelRejected, Unavailable
+from worker.serving.model import Models
+from worker.serving.rollout import Rollout
+from worker.telemetry.metrics import Metrics
+
+
+@dataclass
+class Session:
+    """Where answers are published."""
+
+    published: list = field(default_factory=list)
+    error: Exception | None = None
+
+    async def publish(self, publications):
+        """Take them, or fail."""
+        if self.error is not None:
+            raise self.error
+        self.published += publications
+        return [True] * len(publications)
+
+
+class Desk:
+    """A control with one allowed user, and what it was asked to reload."""
+
+    def __init__(self):
+        self.reloads = []
+        self.error = None
+        self.models = Models(lambda _: None)
+        self.metrics = Metrics()
+        self.session = Session()
+        self.control = Control("w-1", ("alice",), self._reload, lambda: "serving", self.models, self.metrics)
+
+    async def _reload(self, expect):
+        self.reloads.append(expect)
+        if self.error is not None:
+            raise self.error
+        return "version 7 serves"
+
+    async def send(self, command, *, user_id="alice", reply_to="amq.gen-x"):
+        """Send a command and read the answer, if there is one."""
+        body = command if isinstance(command, bytes) else json.dumps(command).encode()
+        message = Message(body=body, user_id=user_id, reply_to=reply_to, correlation_id="c")
+        before = len(self.session.published)
+        await self.control._handle(self.session, message)
+        answers = self.session.published[before:]
+        return CommandReply.model_validate_json(answers[0].body) if answers else None
+
+    def count(self, result):
+        """Commands with this result."""
+        return self.metrics.registry.get_sample_value("heimdall_commands_total", {"result": result}) or 0
+
+
+@pytest.fixture
+def desk():
+    """A desk of its own."""
+    return Desk()
+
+
+PING = {"command": "ping", "command_id": "1"}
+RELOAD = {"command": "reload", "command_id": "2", "expect": "7"}
+
+
+async def test_an_allowed_user_is_answered(desk, tmp_path):
+    """The answer says who answers, what was done and what serves."""
+    desk.models.replace(Rollout(load(tmp_path)))
+    reply = await desk.send(PING)
+    assert (reply.command_id, reply.command, reply.instance, reply.ok) == ("1", "ping", "w-1", True)
+    assert reply.state == "serving"
+    assert [(served.version, served.alias) for served in reply.serving] == [("7", "production")]
+    publication = desk.session.published[0]
+    assert (publication.exchange, publication.routing_key, publication.correlation_id) == ("", "amq.gen-x", "c")
+    assert publication.mandatory
+
+
+@pytest.mark.parametrize("user", [None, "", "bob", "alice "])
+async def test_nobody_else_commands(desk, user):
+    """Without a validated user on the list nothing is carried out, and the refusal says so."""
+    reply = await desk.send(RELOAD, user_id=user)
+    assert not reply.ok
+    assert "may not command" in reply.detail
+    assert desk.reloads == []
+    assert desk.count("refused") == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"command": "reload", "command_id": "1", "url": "http://evil"}',
+        b'{"command": "stop", "command_id": "1"}',
+        b" " * 4097,
+    ],
+)
+async def test_what_is_no_command_is_refused(desk, body):
+    """Garbage, unknown commands, locations and long texts: refused, not carried out."""
+    reply = await desk.send(body)
+    assert not reply.ok
+    assert reply.command is None
+    assert desk.reloads == []
+
+
+async def test_a_reload_hands_on_what_is_expected(desk):
+    """Success and the reason of a failure come back."""
+    assert (await desk.send(RELOAD)).detail == "version 7 serves"
+    assert desk.reloads == ["7"]
+    for number, error in enumerate((ModelRejected("golden[0]"), Unavailable("registry away"))):
+        desk.error = error
+        reply = await desk.send(RELOAD | {"command_id": f"x{number}"})
+        assert (reply.ok, reply.detail) == (False, str(error))
+
+
+async def test_a_command_is_carried_out_once(desk):
+    """The same command again is answered as the first time, also when it came twice by a reconnect."""
+    first, second = await desk.send(RELOAD), await desk.send(RELOAD)
+    assert first == second
+    assert desk.reloads == ["7"]
+    assert desk.count("done") == 2
+
+
+async def test_old_commands_are_forgotten(desk):
+    """Memory is bounded: after a thousand others a command is new again."""
+    await desk.send(RELOAD)
+    for number in range(1000):
+        await desk.send(PING | {"command_id": f"p{number}"}, reply_to=None)
+    await desk.send(RELOAD)
+    assert desk.reloads == ["7", "7"]
+
+
+@pytest.mark.parametrize("reply_to", [None, "", "heimdall.iq", "heimdall.reply.bob.q"])
+async def test_answers_go_only_where_they_may(desk, reply_to):
+    """A command is carried out also when nobody can be told."""
+    assert await desk.send(RELOAD, reply_to=reply_to) is None
+    assert desk.reloads == ["7"]
+
+
+async def test_an_answer_that_cannot_be_sent_is_no_failure(desk):
+    """The command was carried out; the operator will ask again."""
+    desk.session.error = Unavailable("lost")
+    assert await desk.send(RELOAD) is None
+    assert desk.count("done") == 1
+    desk.session.error = None
+    assert (await desk.send({"command": "info", "command_id": "3"})).ok
+
+
+def test_jitter_stays_within_its_bound():
+    """A fleet spreads over the delay and not beyond."""
+    delays = {jitter(2.0) for _ in range(100)}
+    assert all(0 <= delay <= 2 for delay in delays)
+    assert len(delays) > 90
+    assert jitter(0.0) == 0

@@ -80,7 +80,7 @@ class Models:
     def drop(self, version: ModelVersion) -> None:
         """Stop serving a version in whatever part it plays, except as production."""
         current = self._current
-        if current is None:
+        if current is None or version not in (current.canary, current.shadow):
             return
         canary = None if current.canary is version else current.canary
         shadow = None if current.shadow is version else current.shadow

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from worker.dsp.crop_pad import PadMode, Place, crop_or_pad, kept
 from worker.dsp.mel import FilterNorm, MelScale, mel_filterbank
-from worker.dsp.stft import Sides, Window, frame_power, frames_of, n_bins, periodic_window
+from worker.dsp.stft import Boundary, Sides, Window, extension, frame_power, frames_of, n_bins, periodic_window
 
 Signal = Literal["iq", "envelope"]
 PowerScale = Literal["none", "1/n_fft", "1/sum(w)^2"]
@@ -35,6 +35,7 @@ class LogMelSpec:
         n_fft: samples of a frame, and points of the DFT.
         hop: samples from one frame to the next.
         window: periodic.
+        boundary: `zeros` extends the signal first, as `worker.dsp.stft.extension` says.
         sides: `two` (-f … +f) for `iq`; either for `envelope`.
         n_mels: number of filters.
         fmin_hz: lower corner of the first filter.
@@ -66,6 +67,7 @@ class LogMelSpec:
     fmax_hz: float
     sample_rate_hz: float
     window: Window = "hann"
+    boundary: Boundary = "none"
     sides: Sides = "two"
     mel_scale: MelScale = "htk"
     filter_norm: FilterNorm = "none"
@@ -98,7 +100,11 @@ class LogMelSpec:
 
     def frames_in(self, n_samples: int) -> int:
         """Frames of the output for a number of samples (n_samples_min or more)."""
-        return self.n_frames or 1 + (n_samples - self.n_fft) // self.hop
+        if self.n_frames is not None:
+            return self.n_frames
+        if self.boundary == "zeros":
+            n_samples += sum(extension(n_samples, self.n_fft, self.hop))
+        return 1 + (n_samples - self.n_fft) // self.hop
 
 
 class LogMel:
@@ -180,7 +186,10 @@ class LogMel:
     def _frames(self, iq: npt.NDArray[np.complex64]) -> npt.NDArray[Any]:
         """Frames (R, frames, n_fft) to transform; without statistics over all frames, only those that are kept."""
         spec = self.spec
-        frames = frames_of(np.abs(iq) if spec.signal == "envelope" else iq, spec.n_fft, spec.hop)
+        signal = np.abs(iq) if spec.signal == "envelope" else iq
+        if spec.boundary == "zeros" and signal.shape[-1] >= spec.n_fft:
+            signal = np.pad(signal, [(0, 0), extension(signal.shape[-1], spec.n_fft, spec.hop)])
+        frames = frames_of(signal, spec.n_fft, spec.hop)
         if spec.n_frames is None or spec.normalise in ("per_sample", "per_receiver"):
             return frames
         return frames[:, kept(frames.shape[1], spec.n_frames, spec.place)]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.fft
 
 Sides = Literal["one", "two"]
+Boundary = Literal["none", "zeros"]
 Window = Literal["hann", "hamming", "blackman", "rectangular", "boxcar"]
 
 # Cosine sums: w[n] = Σ (-1)^k · a_k · cos(2πkn/N). Source: F. J. Harris, "On the use of windows for harmonic analysis
@@ -35,6 +36,15 @@ def periodic_window(window: Window, n_fft: int) -> npt.NDArray[np.float64]:
 def n_bins(n_fft: int, sides: Sides) -> int:
     """Frequency bins of a frame: 0 … fs/2, or all n_fft."""
     return n_fft if sides == "two" else n_fft // 2 + 1
+
+
+def extension(n_samples: int, n_fft: int, hop: int) -> tuple[int, int]:
+    """Zeros to put before and after a signal so that frame k is centred on sample k·hop and no tail is left out.
+
+    Half a frame on either side, then what completes the last hop: scipy.signal.stft's `boundary` and `padded`.
+    """
+    half = n_fft // 2
+    return half, half + -(n_samples + 2 * half - n_fft) % hop
 
 
 def frames_of(x: npt.NDArray[Any], n_fft: int, hop: int) -> npt.NDArray[Any]:

@@ -124,6 +124,7 @@ class LogMelInput(_Input):
     n_fft: int = Field(ge=16, le=65_536)
     hop: int = Field(ge=1)
     window: Literal["hann", "hamming", "blackman", "boxcar"] = "hann"
+    boundary: Literal["none", "zeros"] = Field("none", description="zeros = frames about k·hop, as scipy.signal.stft.")
     sides: Literal["one", "two"] = "two"
     n_mels: int = Field(ge=1, le=1024)
     fmin: Number
@@ -146,6 +147,7 @@ class LogMelInput(_Input):
             n_fft=self.n_fft,
             hop=self.hop,
             window=self.window,
+            boundary=self.boundary,
             sides=self.sides,
             n_mels=self.n_mels,
             fmin_hz=self.fmin,
@@ -200,6 +202,12 @@ class Column(_Document):
             raise ValueError(f"column {self.name}: a scale of 0 divides by zero")
         return self
 
+    @model_validator(mode="after")
+    def _clip_ascends(self) -> Self:
+        if self.clip is not None and self.clip[0] > self.clip[1]:
+            raise ValueError(f"column {self.name}: clip {list(self.clip)} must ascend")
+        return self
+
 
 class ReceiverFeaturesInput(_Input):
     """Columns of figures per receiver: axes batch, receiver, column."""
@@ -219,8 +227,13 @@ class ReceiverIdsInput(_Input):
     """Integer identity of each receiver: axes batch, receiver."""
 
     feature: Literal["receiver_ids"]
-    table: dict[str, int]
+    table: dict[str, int] | Literal["row"] = Field(description="Integer of each id; row = the number of its row.")
     unknown: int | None = Field(None, description="Value of an id not in the table; absent = the job is refused.")
+
+    @property
+    def known(self) -> dict[str, int] | None:
+        """The only ids a job may name; None = any."""
+        return None if self.table == "row" or self.unknown is not None else self.table
 
 
 class ReceiverMaskInput(_Input):

@@ -95,7 +95,7 @@ class FeaturePlan:
                 case ReceiverMaskInput():
                     target[rows] = bound.true_means == "present"
                 case ReceiverIdsInput():
-                    target[rows] = [_identity(bound, item.capture.receivers[c].id) for c in channels]
+                    target[rows] = _identities(bound, item, rows, channels)
                 case ReceiverFeaturesInput() | ReceiverPositionsInput():
                     target[rows] = self._columns(bound.columns, samples, item, channels)
             if target.dtype.kind == "f" and not np.isfinite(target).all():
@@ -200,10 +200,14 @@ def _iq_rows(samples: NDArray[np.complex64], bound: IqInput) -> NDArray[np.float
     return np.stack([cut.real, cut.imag], axis=1) * np.float32(bound.scale)
 
 
-def _identity(bound: ReceiverIdsInput, receiver_id: str) -> int:
-    known = bound.table.get(receiver_id, bound.unknown)
-    assert known is not None, "admission refuses an unknown id"
-    return known
+def _identities(
+    bound: ReceiverIdsInput, item: Item, rows: NDArray[np.intp], channels: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    if bound.table == "row":
+        return rows.astype(np.int64)
+    known = [bound.table.get(item.capture.receivers[channel].id, bound.unknown) for channel in channels]
+    assert None not in known, "admission refuses an unknown id"
+    return np.array(known, dtype=np.int64)
 
 
 def _column(column: Column, values: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:

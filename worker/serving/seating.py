@@ -153,8 +153,9 @@ class Admission:
         if self._contract.level == "dbm" and receiver.full_scale_dbm is None:
             raise ReceiverMismatch(f"{where} states no full_scale_dbm; the model works in dBm")
         for bound in self._contract.inputs.values():
-            if isinstance(bound, ReceiverIdsInput) and bound.unknown is None and receiver.id not in bound.table:
-                raise ReceiverMismatch(f"{where} is not known to the model; known are {_some(bound.table)}")
+            known = bound.known if isinstance(bound, ReceiverIdsInput) else None
+            if known is not None and receiver.id not in known:
+                raise ReceiverMismatch(f"{where} is not known to the model; known are {_some(known)}")
 
     def _check_slot(self, receiver: Receiver, where: str) -> None:
         row = self._rows.get(receiver.id)

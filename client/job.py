@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class Job:
             headers=dict(self.headers),
             content_type=SIGMF_CONTENT_TYPE,
             delivery_mode=DeliveryMode.PERSISTENT,
+            timestamp=datetime.now(UTC),  # What the worker measures the time in the queue from.
             message_id=self.job_id,
             correlation_id=self.correlation_id,
             reply_to=REPLY_TO,

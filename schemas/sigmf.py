@@ -192,6 +192,8 @@ class SigmfMetadata(BaseModel):
                 f"{len(self.captures)} captures are a retune or a gap within one recording: publish one job per "
                 "capture, or name the samples in heimdall:samples"
             )
+        if len({capture.frequency for capture in self.captures}) > 1:
+            raise ValueError("the captures differ in core:frequency: publish one job per frequency")
         return self
 
     @property

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ENV_PREFIX = "HEIMDALL_"
 _MIB = 1024 * 1024
 _BATCHES_PREFETCHED = 4
+_DECODED = 4  # Bytes of complex64 per byte of the tersest datatypes, ci8 and cu8.
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     max_wait_ms: float = Field(5.0, ge=0, description="Longest wait of a job for its batch, when not eager.")
     eager: bool = Field(True, description="Dispatch at once when the features stage is free.")
     max_body_bytes: int = Field(4 * _MIB, ge=1024, description="Largest body of a job.")
-    memory_budget_bytes: int = Field(1024 * _MIB, ge=_MIB, description="prefetch_count x max_body_bytes must fit.")
+    memory_budget_bytes: int = Field(1024 * _MIB, ge=_MIB, description="Must hold the bodies, and a batch decoded.")
     stale_after_s: float = Field(10.0, gt=0, description="Age at which a result is flagged `stale`.")
 
     providers: Names = Field(("CPUExecutionProvider",), description="ONNX Runtime providers, best first.")
@@ -101,10 +102,10 @@ class Settings(BaseSettings):
                 f"prefetch_count {self.prefetch_count} is less than {_BATCHES_PREFETCHED} x max_batch_size "
                 f"{self.max_batch_size}: the stages (filling, features, session, settling) would starve"
             )
-        held = self.prefetch_count * self.max_body_bytes
+        held = (self.prefetch_count + _DECODED * self.max_batch_size) * self.max_body_bytes
         if held > self.memory_budget_bytes:
             raise ValueError(
-                f"prefetch_count x max_body_bytes is {held} bytes, over memory_budget_bytes "
-                f"{self.memory_budget_bytes}: lower one of the two, or raise the budget"
+                f"(prefetch_count + {_DECODED} x max_batch_size) x max_body_bytes is {held} bytes, over "
+                f"memory_budget_bytes {self.memory_budget_bytes}: lower one of them, or raise the budget"
             )
         return self

@@ -1,5 +1,6 @@
 """Commands of operators: who may give them is checked first, then what they say; every worker answers for itself."""
 
+import asyncio
 from collections import OrderedDict
 from typing import Final, Protocol
 
@@ -76,6 +77,7 @@ class Control:
         self._actions = actions
         self._models = models
         self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
         self._done: OrderedDict[str, CommandReply] = OrderedDict()
 
     async def listen(self, session: AmqpSession) -> None:
@@ -85,9 +87,18 @@ class Control:
             await queue.bind(EXCHANGE, key, timeout=STEP_TIMEOUT_S)
 
         async def on_message(message: AbstractIncomingMessage) -> None:
-            await self._handle(session, message)
+            # A task of our own: the library cancels its callbacks when the channel closes, in mid-reload.
+            task = asyncio.create_task(self._handle(session, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         await queue.consume(on_message, no_ack=True, timeout=STEP_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """End the commands under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _handle(self, session: AmqpSession, message: AbstractIncomingMessage) -> None:
         reply = await self._answer(message)

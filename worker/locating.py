@@ -30,6 +30,8 @@ class Locator:
         self._cache = cache
         self._metrics = metrics
         self._max_batch_size = max_batch_size
+        self.progress_at = time.monotonic()
+        """When a step of any batch last ended, monotonic seconds."""
         self._features = Stage("features")
         self._session = Stage("session")
 
@@ -52,6 +54,7 @@ class Locator:
         missing = [sample for sample in samples if sample.row is None]
         started = time.perf_counter()
         runs = await self._features.run(prepare_runs, missing, self._max_batch_size)
+        self.progress_at = time.monotonic()
         leave_features()
         if missing:
             self._metrics.up_preprocessing.observe(1000 * (time.perf_counter() - started))
@@ -73,6 +76,7 @@ class Locator:
         except RuntimeError as error:
             await self._split(run, error)
             return
+        self.progress_at = time.monotonic()
         took = time.perf_counter() - started
         self._metrics.up_onnx.observe(1000 * took)
         for job in {sample.job for sample in run.samples}:

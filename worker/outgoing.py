@@ -81,7 +81,9 @@ def dead_letter(job: Job, instance: str) -> Publication:
 
 def _original(job: Job) -> dict[str, Any]:
     raw = job.delivery.message.headers or {}
-    return {name: raw[name] for name in _REPLAYED if name in raw and _is_valid_size(name, raw[name])}
+    kept = {name: raw[name] for name in _REPLAYED if name in raw and _is_valid_size(name, raw[name])}
+    # Bytes can be read from a header but not written to one.
+    return {name: v.decode(errors="replace") if isinstance(v, bytes) else v for name, v in kept.items()}
 
 
 def _is_valid_size(name: str, value: Any) -> bool:

@@ -73,21 +73,28 @@ class Settler:
         started = time.perf_counter()
         letters = [dead_letter(job, self._instance) for job in jobs if is_dead(job)]
         if not all(await session.publish(letters)):
-            session.lost.set()
-            raise Unavailable("the dead-letter exchange has no queue: the broker's topology is incomplete")
+            session.lose("the dead-letter queue is missing, or refuses")
+            raise Unavailable("the dead-letter queue is missing, or refuses: a failed job must not be acknowledged")
         replies = [(job, publication) for job in jobs if (publication := reply(job)) is not None]
         events = [e for job in jobs for e in event_publications(job)] if self._events_enabled else []
         routed = await session.publish([publication for _, publication in replies] + events)
         for (job, _), arrived in zip(replies, routed, strict=False):
             if not arrived:
                 self._metrics.undeliverable.inc()
-                log.warning("reply.undeliverable", job_id=job.job_id, correlation_id=job.delivery.correlation_id)
+                log.warning(
+                    "reply.undeliverable",
+                    job_id=job.job_id,
+                    correlation_id=job.delivery.correlation_id,
+                    reply_to=job.delivery.reply_to,
+                )
         self._metrics.stage.labels("reply").observe(time.perf_counter() - started)
 
-    async def release(self, jobs: Iterable[Job]) -> None:
+    async def release(self, jobs: Sequence[Job]) -> None:
         """Give jobs that are not settled back to the queue."""
         for session, members in _by_session(jobs).items():
             self._metrics.released.inc(await session.release(job.delivery.message for job in members))
+        # What is given back in good order did not crash the worker.
+        await self._outcomes.forgive_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
 
     def _count(self, job: Job) -> None:
         outcome = job.outcome
@@ -131,11 +138,15 @@ class Settler:
 
 def take_stored(job: Job, body: bytes) -> None:
     """What the store holds is what is sent, unless it answers other input."""
-    stored, digest = stored_outcome(body)
-    if digest == job.input_digest:
-        job.outcome = stored
-        return
-    conflict = JobIdConflict("this job id was used before, with another body, other metadata or by another user")
+    try:
+        stored, digest = stored_outcome(body)
+    except (ValueError, TypeError, AttributeError):
+        conflict = JobIdConflict("what is stored under this job id is no outcome: something else writes to Redis")
+    else:
+        if digest == job.input_digest:
+            job.outcome = stored
+            return
+        conflict = JobIdConflict("this job id was used before, with another body, other metadata or by another user")
     job.outcome = error_outcome(job, conflict, storable=False)
 
 

@@ -90,6 +90,9 @@ async def test_redis_away(manner: str, own_station: Station) -> None:
             await asyncio.to_thread(server.stop if manner == "stopped" else server.pause)
             await until_ready(worker, ready=False)
             assert get(worker, "/health/live")[0] == 200
+            async with asyncio.timeout(30):
+                while value(worker, "heimdall_consuming"):
+                    await asyncio.sleep(0.05)
             await asyncio.sleep(10)
             await asyncio.to_thread(server.start if manner == "stopped" else server.resume)
             sent = await publishing

@@ -92,8 +92,3 @@ async def _settled(broker: Broker, vhost: str) -> bool:
             return True
         await asyncio.sleep(0.2)
     return False
-
-
-def test_the_mix_covers_every_kind(tmp_path: Path) -> None:
-    """Fifty bad jobs are enough that each kind comes at least four times."""
-    assert JOBS // BAD_EVERY // (len(BAD_JOBS) + 1) >= 4

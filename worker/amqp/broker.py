@@ -68,7 +68,7 @@ class Broker:
             finally:
                 self.session = None
                 await session.close()
-            log.warning("broker.lost")
+            log.warning("broker.lost", reason=session.reason)
             if loop.time() - opened < _SETTLED_AFTER_S:
                 # A session that fails at once would otherwise be opened again at full speed.
                 await asyncio.sleep(random.uniform(0.5, 2.0))  # noqa: S311 - jitter
@@ -82,8 +82,9 @@ class Broker:
                 if not isinstance(error, LOST):
                     raise error
                 log.warning("consumer.failed", error=repr(error))
+                session.lose(f"consuming failed: {error!r}")
         finally:
-            session.lost.set()
+            session.lose("the worker stops")
             for task in (consuming, lost):
                 task.cancel()
             await asyncio.gather(consuming, lost, return_exceptions=True)

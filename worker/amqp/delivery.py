@@ -18,6 +18,7 @@ from schemas.job import (
     JobHeaders,
 )
 from schemas.problems import ProblemError
+from worker.amqp.frames import UNREADABLE
 from worker.amqp.session import AmqpSession
 from worker.errors import JobError, MalformedEnvelope, TooLarge
 
@@ -132,6 +133,8 @@ def _check_properties(message: AbstractIncomingMessage) -> None:
 
 
 def _read_headers(raw: dict[str, Any]) -> JobHeaders:
+    if UNREADABLE in raw:
+        raise MalformedEnvelope(f"the headers cannot be read ({raw[UNREADABLE]}): they are nested too deep, or no AMQP")
     asked = {name: _plain(name, raw[name]) for name in _READ & raw.keys()}
     if not asked:
         return _DEFAULTS

@@ -1,20 +1,29 @@
-"""Short strings of AMQP frames that are no UTF-8, made harmless.
+"""Properties and headers that cannot be decoded, made harmless.
 
-The broker passes on whatever bytes a publisher puts into a property such as `message_id`. The library would close the
-connection over them, at each redelivery, and all that is in flight would suffer. Decoded with replacements, the
-message comes in, and its envelope is refused like any other that is not valid.
+The broker passes on whatever bytes a publisher puts into a property or header. The library would close the connection
+over them, at each redelivery, and all that is in flight would suffer. Decoded leniently, the message comes in, and its
+envelope is refused like any other that is not valid.
 """
 
-from typing import Final
+import struct
+from typing import Any, Final
 
 import pamqp.decode
 
-_SHORT_STRING: Final = "shortstr"
+UNREADABLE: Final = "heimdall-unreadable"
+"""Header that stands for a whole table that could not be read; its value names the reason."""
+
+_TIMESTAMP_BYTES: Final = 8
+_LENGTH_BYTES: Final = 4
+_FAILURES: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError, struct.error)
+
+_read_table = pamqp.decode.field_table
+_read_timestamp = pamqp.decode.timestamp
 
 
-def tolerate_bad_text() -> None:
-    """Decode short strings leniently, in this process, from now on."""
-    pamqp.decode.METHODS[_SHORT_STRING] = _short_string
+def tolerate_bad_content() -> None:
+    """Decode properties and headers leniently, in this process, from now on."""
+    pamqp.decode.METHODS |= {"shortstr": _short_string, "table": _table, "timestamp": _timestamp}
 
 
 def _short_string(value: bytes) -> tuple[int, str]:
@@ -26,3 +35,20 @@ def _short_string(value: bytes) -> tuple[int, str]:
         raise ValueError("a short string without its length")
     length = value[0]
     return length + 1, value[1 : length + 1].decode(errors="replace").replace("\ufffd", "?")
+
+
+def _table(value: bytes) -> tuple[int, Any]:
+    """Consumed bytes and a field table; one that cannot be read is skipped by its length (section 4.2.5.5)."""
+    try:
+        return _read_table(value)
+    except _FAILURES as error:
+        length = int.from_bytes(value[:_LENGTH_BYTES], "big")
+        return _LENGTH_BYTES + length, {UNREADABLE: type(error).__name__}
+
+
+def _timestamp(value: bytes) -> tuple[int, Any]:
+    """Consumed bytes and an instant; one that no calendar holds is none."""
+    try:
+        return _read_timestamp(value)
+    except _FAILURES:
+        return _TIMESTAMP_BYTES, None

@@ -19,14 +19,14 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from yarl import URL
 
 from worker.amqp.flow import Flow
-from worker.amqp.frames import tolerate_bad_text
+from worker.amqp.frames import tolerate_bad_content
 from worker.amqp.ledger import AckLedger
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
-tolerate_bad_text()
+tolerate_bad_content()
 
 HEARTBEAT_S: Final = 10
 STEP_TIMEOUT_S: Final = 15.0
@@ -61,6 +61,8 @@ class AmqpSession:
         self.consumer = consumer
         self.publisher = publisher
         self.lost = asyncio.Event()
+        self.reason = ""
+        """Why it was lost."""
         self.idle = asyncio.Event()
         """Set while the broker sends no jobs."""
         self.idle.set()
@@ -111,7 +113,7 @@ class AmqpSession:
         """Publish, and await all confirms together.
 
         Returns:
-            Per message whether it was routed; those that are not mandatory always count as routed.
+            Per message whether it was taken: neither returned for want of a queue nor refused by a full one.
 
         Raises:
             Unavailable: a confirm did not come, or the broker refused; the session is lost then.
@@ -119,7 +121,7 @@ class AmqpSession:
         results = await asyncio.gather(*(self._publish(p) for p in publications), return_exceptions=True)
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         if failure is not None:
-            self.lost.set()
+            self.lose(f"publishing failed: {failure!r}")
             raise Unavailable(f"publishing failed: {failure!r}") from failure
         return [result is True for result in results]
 
@@ -156,7 +158,7 @@ class AmqpSession:
 
     async def close(self) -> None:
         """Close both connections, within bounds."""
-        self.lost.set()
+        self.lose("closed by this worker")
         for connection in (self.consumer, self.publisher):
             try:
                 await asyncio.wait_for(connection.close(), HEARTBEAT_S)
@@ -178,7 +180,7 @@ class AmqpSession:
             await exchange.publish(
                 message, publication.routing_key, mandatory=publication.mandatory, timeout=self._confirm_timeout
             )
-        except aio_pika.exceptions.PublishError:  # Returned: no queue took it.
+        except aiormq.exceptions.DeliveryError:  # Returned: no queue is there; or nacked: a full one refuses it.
             return False
         except asyncio.CancelledError:
             if _cancelled():
@@ -201,7 +203,7 @@ class AmqpSession:
             await settle()
         except LOST as error:
             log.info("broker.settle_failed", error=repr(error))
-            self.lost.set()
+            self.lose(f"acknowledging failed: {error!r}")
 
     async def _channel(self, connection: AbstractConnection, **options: bool) -> AbstractChannel:
         channel = connection.channel(**options)
@@ -209,8 +211,15 @@ class AmqpSession:
         channel.close_callbacks.add(self._on_lost)
         return channel
 
-    def _on_lost(self, *_: Any) -> None:
+    def lose(self, reason: str) -> None:
+        """Give the session up; the first reason is kept."""
+        if not self.lost.is_set():
+            self.reason = reason
         self.lost.set()
+        self.idle.set()
+
+    def _on_lost(self, _source: object = None, error: object = None, *_: object) -> None:
+        self.lose(repr(error) if error is not None else "the broker closed it, or cancelled the consumer")
 
 
 def tag_of(message: AbstractIncomingMessage) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.geo import Latitude, Longitude, Point, Receiver
+from schemas.geo import Latitude, Longitude, Point
 from worker.dsp.log_mel import LogMelSpec
 
 METADATA_KEY: Final = "heimdall.contract"
@@ -401,6 +401,12 @@ class ModelContract(_Document):
         return tuple(dict.fromkeys([*names, *([self.confidence.output] if self.confidence else [])]))
 
     @property
+    def needs_center_frequency(self) -> bool:
+        """Whether a job must say at which frequency it was recorded."""
+        columns = [column for bound in self.inputs.values() for column in getattr(bound, "columns", ())]
+        return any(column.name == "center_frequency" for column in columns)
+
+    @property
     def needs_positions(self) -> bool:
         """Whether a job must say where its receivers stand."""
         features = {i.feature for i in self.inputs.values()}
@@ -409,10 +415,3 @@ class ModelContract(_Document):
             or self.position.origin == "centroid"
             or bool(features & {"receiver_features", "receiver_positions", "receiver_ids"})
         )
-
-
-def slot_receivers(contract: ModelContract) -> list[Receiver]:
-    """Receivers of a slot-based contract, in slot order; empty for a set."""
-    if not isinstance(contract.receivers, Slots):
-        return []
-    return [Receiver(id=slot.id, geolocation=slot.geolocation) for slot in contract.receivers.slots]

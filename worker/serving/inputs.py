@@ -171,7 +171,8 @@ class FeaturePlan:
     def _relative(
         self, latitude: NDArray[np.float64], longitude: NDArray[np.float64], origin: tuple[float, float]
     ) -> dict[str, NDArray[np.float64]]:
-        delta_lat, delta_lon = latitude - origin[0], longitude - origin[1]
+        delta_lat = latitude - origin[0]
+        delta_lon = (longitude - origin[1] + 180.0) % 360.0 - 180.0
         flat = self._contract.position.metres_per_degree
         if flat is not None:
             north, east = delta_lat * flat[0], delta_lon * flat[1]

@@ -27,6 +27,8 @@ from worker.serving.seating import Admission
 from worker.serving.session import OnnxSession, SessionOptions
 
 MODEL_NAME: Final = "model.onnx"
+FEATURES_VERSION: Final = b"1"
+"""Raised when the same contract and input give other features, so that no older cache entry answers."""
 _MAX_REPORTED: Final = 3
 
 
@@ -66,7 +68,7 @@ def load_version(
         session=session,
         plan=_plan(contract),
         admission=_admission(contract),
-        cache_scope=hashlib.sha256(digest.encode() + contract_bytes).digest(),
+        cache_scope=hashlib.sha256(b"\0".join((FEATURES_VERSION, digest.encode(), contract_bytes))).digest(),
         loaded_ns=time.time_ns(),
     )
     if require_golden and not contract.golden:

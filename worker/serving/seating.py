@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from schemas.geo import Receiver
+from schemas.geo import Point, Receiver
 from schemas.problems import ProblemError
 from worker.errors import MalformedMetadata, ReceiverMismatch, SampleRateMismatch, TooFewSamples
 from worker.geo.wgs84 import geodesic_distance_m
@@ -74,6 +74,7 @@ class Admission:
         """
         self._check_rate(recording.sample_rate)
         self._check_length(recording)
+        self._check_frequency(recording)
         self._check_receivers(recording)
 
     def seat(self, receivers: Sequence[Receiver], n_channels: int, powers: Callable[[], NDArray[np.float64]]) -> Seats:
@@ -128,6 +129,10 @@ class Admission:
                 detail = f"sample {index} has {count} samples per receiver; the model needs at least {wanted}"
                 raise TooFewSamples(detail, [ProblemError(detail=detail, expected=wanted)])
 
+    def _check_frequency(self, recording: Recording) -> None:
+        if recording.center_frequency_hz is None and self._contract.needs_center_frequency:
+            raise MalformedMetadata("the model needs the centre frequency: state core:frequency (or center_frequency)")
+
     def _check_receivers(self, recording: Recording) -> None:
         least = self._contract.receivers.min_present
         if recording.channels < least:
@@ -181,11 +186,7 @@ class Admission:
             case Origin(latitude=latitude, longitude=longitude):
                 return latitude, longitude
             case "centroid":
-                places = [receivers[channel].geolocation for channel in kept]
-                return (
-                    float(np.mean([place.latitude for place in places])),
-                    float(np.mean([place.longitude for place in places])),
-                )
+                return _centroid([receivers[channel].geolocation for channel in kept])
             case None:
                 return None
 
@@ -197,9 +198,18 @@ def _geometry(contract: ModelContract) -> BaseGeometry | None:
         case dict() as polygon:
             area = shape(polygon)
         case west, south, east, north:
-            area = box(west, south, east, north)
+            parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]  # RFC 7946, section 5.2
+            area = shapely.union_all([box(left, south, right, north) for left, right in parts])
     shapely.prepare(area)
     return area
+
+
+def _centroid(places: Sequence[Point]) -> tuple[float, float]:
+    """Mean latitude and longitude, degrees; longitudes are counted from the first, so that +-180 is no seam."""
+    first = places[0].longitude
+    offsets = [(place.longitude - first + 180.0) % 360.0 - 180.0 for place in places]
+    longitude = (first + float(np.mean(offsets)) + 180.0) % 360.0 - 180.0
+    return float(np.mean([place.latitude for place in places])), longitude
 
 
 def _distance_m(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:

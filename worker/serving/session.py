@@ -64,7 +64,6 @@ class OnnxSession:
         except Exception as error:
             raise ModelRejected(f"onnxruntime cannot load the model: {_brief(error)}") from error
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.runs = 0
 
     def run(self, outputs: Sequence[str], feed: Tensors) -> dict[str, NDArray[np.generic]]:
         """One run of the graph.
@@ -75,7 +74,6 @@ class OnnxSession:
         Raises:
             RuntimeError: the graph failed on this input.
         """
-        self.runs += 1
         try:
             values = self._session.run(list(outputs), feed)
         except Exception as error:

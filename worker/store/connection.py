@@ -67,6 +67,7 @@ class StoreConnection:
         self._probe_key = f"heimdall:probe:{instance}"
         self._failures = failures
         self._on_change = on_change
+        self._warned = False
         self._down = asyncio.Event()
         self._down.set()
 
@@ -120,7 +121,11 @@ class StoreConnection:
     async def memory_bytes(self) -> int:
         """Memory that Redis uses; 0 where it does not say."""
         info = await self.attempt(lambda: self.client.info("memory"))
-        return int(info["used_memory"]) if info else 0
+        policy = info.get("maxmemory_policy", "noeviction") if info else "noeviction"
+        if policy != "noeviction" and not self._warned:
+            self._warned = True
+            log.warning("store.evicts", policy=policy)
+        return int(info.get("used_memory", 0)) if info else 0
 
     async def close(self) -> None:
         """Close all connections."""

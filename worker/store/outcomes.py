@@ -4,12 +4,18 @@ One `SET NX GET EX` per job decides which of two concurrent workers is heard: wh
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+from redis.exceptions import ResponseError
 
 from schemas.result import RESULT_KEY_PREFIX
 from worker.store.connection import StoreConnection
 
 SUSPECT_KEY_PREFIX = "heimdall:suspect:"
+NO_OUTCOME = b""
+"""Stands for what lies under a job's key and is no outcome."""
+_WRONG_TYPE = "WRONGTYPE"
 
 
 class Outcomes:
@@ -47,7 +53,7 @@ class Outcomes:
             async with self._connection.client.pipeline(transaction=False) as pipeline:
                 for job_id, outcome in outcomes:
                     pipeline.set(RESULT_KEY_PREFIX + job_id, outcome, nx=True, get=True, ex=self._ttl_s)
-                return list(await pipeline.execute())
+                return [_judged(answer) for answer in await pipeline.execute(raise_on_error=False)]
 
         before = await self._connection.insist(call)
         return [new if stored is None else stored for (_, new), stored in zip(outcomes, before, strict=True)]
@@ -69,7 +75,21 @@ class Outcomes:
         return await self._connection.insist(call)
 
     async def clear_suspects(self, job_ids: Sequence[str]) -> None:
-        """Forget the counts of jobs that are settled."""
+        """Forget the counts of jobs that are settled; where Redis is away they expire."""
         if job_ids:
             keys = [SUSPECT_KEY_PREFIX + job_id for job_id in job_ids]
-            await self._connection.insist(lambda: self._connection.client.delete(*keys))
+            await self._connection.attempt(lambda: self._connection.client.delete(*keys))
+
+    async def forgive_suspects(self, job_ids: Sequence[str]) -> None:
+        """Take back one count each, of jobs on which work ended without a crash and without an outcome."""
+        for job_id in job_ids:
+            await self._connection.attempt(partial(self._connection.client.decr, SUSPECT_KEY_PREFIX + job_id))
+
+
+def _judged(answer: Any) -> Any:
+    """An answer to one command. A key of another type is that key's fault alone; any other error is Redis's."""
+    if isinstance(answer, ResponseError) and str(answer).startswith(_WRONG_TYPE):
+        return NO_OUTCOME
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -133,11 +133,6 @@ class Metrics:
         if redelivered:
             self.redeliveries.inc()
 
-    def held(self, jobs: int) -> None:
-        """Say how many jobs are held."""
-        self.in_flight.set(jobs)
-        self.up_active.set(jobs)
-
     def failed(self, code: str) -> None:
         """Count a job that ended with an error."""
         self.errors.labels(code).inc()

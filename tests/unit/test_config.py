@@ -109,8 +109,8 @@ def test_prefetch_feeds_four_batches():
 
 
 def test_what_is_held_fits_the_memory():
-    """Prefetched bodies must fit the budget, to the byte."""
-    fits = {"prefetch_count": 128, "max_body_bytes": 2**20, "memory_budget_bytes": 2**27}
+    """Prefetched bodies, and a batch of them decoded, must fit the budget, to the byte."""
+    fits = {"prefetch_count": 128, "max_body_bytes": 2**20, "memory_budget_bytes": 2**28}
     Settings(**fits)
     assert "over memory_budget_bytes" in str(refusal(**fits | {"max_body_bytes": 2**20 + 1}))
 

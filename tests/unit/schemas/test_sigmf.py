@@ -84,12 +84,20 @@ def test_frequency_and_time_come_from_the_first_capture():
     """The first capture says when and where in the spectrum; the time is kept as written."""
     captures = [
         {"core:frequency": 145.5e6, "core:datetime": "2026-01-01T00:00:00.123456789Z"},
-        {"core:sample_start": 9, "core:frequency": 1.0},
+        {"core:sample_start": 9, "core:frequency": 145.5e6},
     ]
     samples = [{"sample_start": 0, "sample_count": 9}]
     read = SigmfMetadata.model_validate(metadata(captures=captures, **{"heimdall:samples": samples}))
     assert read.center_frequency_hz == 145.5e6
     assert read.capture_time == "2026-01-01T00:00:00.123456789Z"
+
+
+def test_a_retune_is_refused():
+    """Results carry one frequency, so captures at several are several jobs."""
+    captures = [{"core:frequency": 145.5e6}, {"core:sample_start": 9, "core:frequency": 433e6}]
+    samples = [{"sample_start": 0, "sample_count": 9}]
+    with pytest.raises(ValidationError, match="one job per frequency"):
+        SigmfMetadata.model_validate(metadata(captures=captures, **{"heimdall:samples": samples}))
 
 
 def test_fields_of_other_namespaces_stand_beside():

@@ -5,8 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from tests.support.graphs import contract, mask_input, mel_input
-from worker.serving.contract import FEATURE_AXES, ModelContract, slot_receivers
+from tests.support.graphs import contract, mel_input
+from worker.serving.contract import FEATURE_AXES, ModelContract
 from worker.serving.inputs import FeaturePlan
 
 TORINO = {"id": "Torino", "geolocation": {"type": "Point", "coordinates": [7.672, 45.044, 250]}}
@@ -360,14 +360,6 @@ def test_outputs_come_once():
 def test_positions_are_needed_where_something_reads_them(document, needed):
     """Jobs must name their receivers only for models that look at them."""
     assert ModelContract.model_validate(document).needs_positions is needed
-
-
-def test_slots_are_receivers():
-    """The slots of a fixed network are listed in their order; a set has none."""
-    listed = slot_receivers(ModelContract.model_validate(LOCALIZATION_NET))
-    assert [receiver.id for receiver in listed] == ["Torino", "Genova", "Milano-Baggio"]
-    assert listed[0].geolocation.latitude == 45.044
-    assert slot_receivers(ModelContract.model_validate(contract(inputs={"mask": mask_input()}))) == []
 
 
 def test_numbers_are_finite():

@@ -14,7 +14,11 @@ async def connection(redis_url):
     made = StoreConnection(
         connect(redis_url, 2.0), hold=5.0, instance="test", failures=failures, on_change=lambda _: None
     )
+    watching = asyncio.create_task(made.watch())
+    while not made.up:
+        await asyncio.sleep(0.01)
     yield made
+    watching.cancel()
     await made.close()
 
 
@@ -81,4 +85,6 @@ async def test_starts_of_suspects_are_counted_until_they_are_settled(outcomes, c
     assert 0 < await connection.client.ttl("heimdall:suspect:a") <= 60
     await outcomes.clear_suspects(["a", "never"])
     assert await outcomes.count_suspect("a") == 1
+    assert await outcomes.count_suspect("b") == 2
+    await outcomes.forgive_suspects(["b"])
     assert await outcomes.count_suspect("b") == 2

@@ -119,7 +119,7 @@ class Pipeline:
         samples = [sample for job in jobs for sample in job.samples]
         await _all(self._locator.remember(samples), self._settler.settle(jobs))
         if rollout.shadow is not None:
-            self._shadow.offer(jobs, rollout.shadow)
+            self._shadow.offer([job for job in jobs if job.version is rollout.primary], rollout.shadow)
 
     async def _compute(self, jobs: Sequence[Job], leave_features: LeaveFeatures) -> None:
         await self._locator.locate([sample for job in jobs for sample in job.samples], leave_features)
@@ -162,8 +162,8 @@ class Pipeline:
         job.error = unexpected(error, job)
         try:
             await self._settler.settle([job])
-        except Unavailable as unavailable:
-            log.warning("batch.released", jobs=1, reason=str(unavailable))
+        except Exception as second:
+            log.exception("batch.released", jobs=1, reason=str(second))
             await self._settler.release([job])
 
 

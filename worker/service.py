@@ -116,6 +116,7 @@ class Service:
         await _cancel({stop, *tasks, *self._reloads})
         await http.close()
         await self._store.close()
+        await self._control.close()
         await self._trial.close()
         await self._shadow.close()
         self._locator.close()
@@ -247,6 +248,11 @@ class Service:
             self._metrics.retire(version.label)
             self._performance.retire(version.label)
 
+    def _can_progress(self) -> bool:
+        """Whether jobs are held and nothing that a restart does not mend keeps them waiting."""
+        can_compute = self._store.up and self._broker.connected and "model" not in self._flow.reasons
+        return can_compute and self._broker.held > 0
+
     def _on_store_change(self, up: bool) -> None:  # noqa: FBT001 - a callback's one argument
         self._metrics.store_up.set(up)
         if up:
@@ -273,8 +279,8 @@ class Service:
         settings = self._settings
         probes = Probes(
             loop_beat_at=lambda: self._beat.beat_at,
-            progress_at=lambda: self._batcher.progress_at,
-            busy=lambda: not self._batcher.idle and self._store.up and self._broker.connected,
+            progress_at=lambda: max(self._batcher.progress_at, self._locator.progress_at),
+            busy=self._can_progress,
             obstacles=self._operations.obstacles,
             started=lambda: self._operations.started,
             live_timeout_s=settings.live_timeout_s,

@@ -59,7 +59,7 @@ class Shadow:
         try:
             await self._stage.run(self._compare, jobs, version)
         except Exception as error:
-            self._metrics.shadow_runs.labels("failed").inc(len(jobs))
+            self._metrics.shadow_runs.labels("failed").inc(sum(len(job.samples) for job in jobs))
             log.warning("shadow.failed", version=version.label, error=repr(error))
 
     def _compare(self, jobs: Sequence[Job], version: ModelVersion) -> None:
@@ -69,9 +69,10 @@ class Shadow:
             run.compute()
         decode_rows(copies)
         for job, copy in zip(jobs, copies, strict=True):
-            for sample, shadowed in zip(job.samples, copy.samples, strict=False):
+            fixes = {sample.index: sample.fix for sample in copy.samples}  # None at all where it refuses the job.
+            for sample in job.samples:
                 if sample.fix is not None:
-                    self._note(sample.fix, shadowed.fix)
+                    self._note(sample.fix, fixes.get(sample.index))
 
     def _note(self, fix: Fix, shadow: Fix | None) -> None:
         metrics = self._metrics

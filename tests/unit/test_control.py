@@ -1,12 +1,12 @@
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from schemas.control import CommandReply
 from tests.support.graphs import load
 from tests.unit.amqp.messages import Message
-from worker.control import Control, jitter
+from worker.control import Control
 from worker.errors import ModelRejected, Unavailable
 from worker.serving.model import Models
 from worker.serving.rollout import Rollout
@@ -29,26 +29,49 @@ class Session:
 
 
 class Desk:
-    """A control with one allowed user, and what it was asked to reload."""
+    """A control with one allowed user, and what it was asked to do."""
 
     def __init__(self):
         self.reloads = []
+        self.calls = []
         self.error = None
         self.models = Models(lambda _: None)
         self.metrics = Metrics()
         self.session = Session()
-        self.control = Control("w-1", ("alice",), self._reload, lambda: "serving", self.models, self.metrics)
+        self.control = Control("w-1", ("alice",), self, self.models, self.metrics)
 
-    async def _reload(self, expect):
+    def state(self):
+        """As it is reported."""
+        return "serving"
+
+    async def reload(self, expect):
+        """Note it, and fail as told."""
         self.reloads.append(expect)
         if self.error is not None:
             raise self.error
         return "version 7 serves"
 
-    async def send(self, command, *, user_id="alice", reply_to="amq.gen-x"):
+    async def pause(self, *, fleet):
+        """Note it."""
+        self.calls.append(("pause", fleet))
+        return "paused"
+
+    async def resume(self, *, fleet):
+        """Note it."""
+        self.calls.append(("resume", fleet))
+        return "serving"
+
+    async def drain(self):
+        """Note it, and fail as told."""
+        self.calls.append(("drain", None))
+        if self.error is not None:
+            raise self.error
+        return "nothing is held"
+
+    async def send(self, command, *, user_id="alice", reply_to="amq.gen-x", routing_key="worker.all"):
         """Send a command and read the answer, if there is one."""
         body = command if isinstance(command, bytes) else json.dumps(command).encode()
-        message = Message(body=body, user_id=user_id, reply_to=reply_to, correlation_id="c")
+        message = Message(body=body, user_id=user_id, reply_to=reply_to, correlation_id="c", routing_key=routing_key)
         before = len(self.session.published)
         await self.control._handle(self.session, message)
         answers = self.session.published[before:]
@@ -153,9 +176,34 @@ async def test_an_answer_that_cannot_be_sent_is_no_failure(desk):
     assert (await desk.send({"command": "info", "command_id": "3"})).ok
 
 
-def test_jitter_stays_within_its_bound():
-    """A fleet spreads over the delay and not beyond."""
-    delays = {jitter(2.0) for _ in range(100)}
-    assert all(0 <= delay <= 2 for delay in delays)
-    assert len(delays) > 90
-    assert jitter(0.0) == 0
+@pytest.mark.parametrize("name", ["pause", "resume"])
+@pytest.mark.parametrize(("routing_key", "fleet"), [("worker.all", True), ("worker.w-1", False)])
+async def test_a_pause_is_the_fleets_or_one_workers(desk, name, routing_key, fleet):
+    """The routing key tells whether the registry decides or this worker alone."""
+    reply = await desk.send({"command": name, "command_id": "p"}, routing_key=routing_key)
+    assert (reply.ok, reply.command) == (True, name)
+    assert desk.calls == [(name, fleet)]
+
+
+async def test_a_drain_answers_with_what_came_of_it(desk):
+    """Also why it did not end."""
+    drain = {"command": "drain", "command_id": "d1"}
+    assert (await desk.send(drain)).detail == "nothing is held"
+    desk.error = Unavailable("lost")
+    reply = await desk.send(drain | {"command_id": "d2"})
+    assert (reply.ok, reply.detail) == (False, "lost")
+    assert desk.calls == [("drain", None)] * 2
+
+
+async def test_an_answer_names_every_version_that_serves(desk, tmp_path):
+    """Canary and shadow too, each with its part."""
+    parts = ("production", "canary", "shadow")
+    loaded = load(tmp_path)
+    versions = [replace(loaded, record=replace(loaded.record, version=str(i), alias=a)) for i, a in enumerate(parts)]
+    desk.models.replace(Rollout(versions[0], versions[1], 5.0, versions[2]))
+    reply = await desk.send({"command": "info", "command_id": "i"})
+    assert [(served.version, served.alias) for served in reply.serving] == [
+        ("0", "production"),
+        ("1", "canary"),
+        ("2", "shadow"),
+    ]

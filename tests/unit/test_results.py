@@ -21,7 +21,7 @@ from worker.compute import prepare_runs, read_jobs
 from worker.errors import Expired, InferenceFailed
 from worker.geo.wgs84 import metres_per_degree
 from worker.job import Job
-from worker.results import encode_results, error_outcome, event_bodies, stored_outcome
+from worker.results import decode_rows, encode_results, error_outcome, event_bodies, stored_outcome
 from worker.serving.rollout import Rollout
 
 STALE_AFTER_S = 10.0
@@ -48,6 +48,7 @@ def located(version, *messages):
     jobs = read(version, *messages)
     for run in prepare_runs([sample for job in jobs if job.error is None for sample in job.samples], 8):
         run.compute()
+    decode_rows(jobs)
     encode_results(jobs, stale_after_s=STALE_AFTER_S)
     return jobs
 
@@ -253,6 +254,7 @@ def test_jobs_of_a_batch_are_answered_apart(version):
     jobs[2].error = Expired("too late")
     for run in prepare_runs([sample for job in jobs if job.error is None for sample in job.samples], 8):
         run.compute()
+    decode_rows(jobs)
     encode_results(jobs, stale_after_s=STALE_AFTER_S)
     assert [job.outcome.error for job in jobs] == [None, "malformed_metadata", "expired"]
     assert [json.loads(job.outcome.body)["job_id"] for job in jobs] == ["a", "b", "c"]
@@ -264,6 +266,7 @@ def test_two_versions_in_one_batch_answer_as_themselves(version, tmp_path):
     jobs = read(version, sigmf_message(1, message_id="a")) + read(other, sigmf_message(1, message_id="b"))
     for run in prepare_runs([sample for job in jobs for sample in job.samples], 8):
         run.compute()
+    decode_rows(jobs)
     encode_results(jobs, stale_after_s=STALE_AFTER_S)
     results = [LocalizationResult.model_validate_json(job.outcome.body) for job in jobs]
     assert [result.model_version for result in results] == ["7", "8"]

@@ -80,10 +80,12 @@ class Library:
             raise Unavailable("no last-known roll-out is kept: HEIMDALL_STATE_DIR is not set")
         try:
             document = orjson.loads((self._home / _ROLLOUT).read_bytes())
-        except (OSError, orjson.JSONDecodeError) as error:
-            raise Unavailable(f"no last-known roll-out: {error}") from error
-        canary, shadow = (VersionRecord(**document[part]) if document[part] else None for part in ("canary", "shadow"))
-        return Rollout(VersionRecord(**document["primary"]), canary, document["canary_weight"], shadow)
+            canary, shadow = (
+                VersionRecord(**part) if part else None for part in (document["canary"], document["shadow"])
+            )
+            return Rollout(VersionRecord(**document["primary"]), canary, float(document["canary_weight"]), shadow)
+        except (OSError, ValueError, TypeError, LookupError) as error:  # Damaged, or of another release.
+            raise Unavailable(f"no last-known roll-out: {type(error).__name__}: {error}") from error
 
     def _place(self, record: VersionRecord) -> Path | None:
         if self._home is None or record.digest is None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Generic, TypeVar
 
 from worker.errors import ModelRejected
@@ -128,12 +128,14 @@ def _primary(view: RegistryView) -> VersionRecord:
             f"version {record.version} of production has failed ({record.tags[FAILED_TAG]}), "
             "and no version before it can take its place"
         )
-    return previous
+    return replace(previous, alias=PRODUCTION)
 
 
 def _part(view: RegistryView, alias: str, primary: VersionRecord) -> VersionRecord | None:
     record = view.records.get(view.aliases.get(alias, ""))
-    return None if record is None or record.failed or record.version == primary.version else record
+    if record is None or record.failed or record.version == primary.version:
+        return None
+    return replace(record, alias=alias)
 
 
 def _weight(canary: VersionRecord) -> float:

@@ -17,7 +17,7 @@ from worker.errors import HeimdallError, ModelRejected, Unavailable
 from worker.serving.library import Library
 from worker.serving.model import Models, ModelVersion
 from worker.serving.registry import Registry
-from worker.serving.rollout import Rollout, VersionRecord, plan_rollout
+from worker.serving.rollout import FAILED_TAG, RegistryView, Rollout, VersionRecord, plan_rollout
 from worker.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -53,6 +53,7 @@ class Swapper:
         self._metrics = metrics
         self._on_changed = on_changed
         self._one_at_a_time = asyncio.Lock()
+        self._unmarked: dict[str, str] = {}  # Failed versions that the registry has not been told of, and why.
 
     async def first(self) -> None:
         """Load what should serve, trying until something does; the last-known roll-out where the registry is down."""
@@ -105,35 +106,58 @@ class Swapper:
     async def fail(self, version: ModelVersion, reason: str) -> None:
         """Mark a version as rolled back, and serve what the registry says then.
 
-        A canary stops serving here at once, whether the registry answers or not.
+        A canary stops serving here at once, whether the registry answers or not; it is told as soon as it does.
         """
         self._models.drop(version)
         log.error("model.failed", name=version.record.name, version=version.label, reason=reason)
         self._metrics.rollbacks.labels(version.record.alias).inc()
+        self._unmarked[version.record.version] = reason
         try:
-            await asyncio.to_thread(self._registry.mark_failed, version.record.version, reason)
             await self.sync()
         except HeimdallError as error:
             log.warning("model.rollback_incomplete", version=version.label, error=str(error))
 
     async def _sync(self, expect: str | None) -> str:
+        await self._mark()
         view = await asyncio.to_thread(self._registry.view)
-        plan = plan_rollout(view)
+        self._on_changed(view.paused)
+        plan = plan_rollout(self._as_failed(view))
         if expect is not None and plan.primary.version != expect:
             raise ModelRejected(f"the registry names version {plan.primary.version} for production, not {expect}")
         before = self._models.current
-        refusals = await self._serve(plan)
-        self._on_changed(view.paused)
-        if refusals:
-            raise ModelRejected("; ".join(refusals))
+        refused = await self._serve(plan)
+        if refused:
+            self._unmarked |= {record.version: reason for record, reason in refused}
+            await self._mark()
+            raise ModelRejected("; ".join(f"{record.alias} version {record.version}: {why}" for record, why in refused))
         if self._models.current is before:
             return f"version {plan.primary.version} serves already"
         self._metrics.swaps.labels("succeeded").inc()
         self._metrics.up_reloads.inc()
         return _describe(plan)
 
-    async def _serve(self, plan: Rollout[VersionRecord]) -> list[str]:
-        """Load what is not loaded, and let it serve. Returns why a canary or shadow does not."""
+    async def _mark(self) -> None:
+        """Tell the registry what has failed; what it does not take is tried again at the next look."""
+        for version, reason in list(self._unmarked.items()):
+            try:
+                await asyncio.to_thread(self._registry.mark_failed, version, reason)
+            except HeimdallError as error:
+                log.warning("model.rollback_incomplete", version=version, error=str(error))
+            else:
+                self._unmarked.pop(version, None)
+
+    def _as_failed(self, view: RegistryView) -> RegistryView:
+        """The registry's words, and what it has not been told yet."""
+        records = {
+            version: replace(record, tags=record.tags | {FAILED_TAG: self._unmarked[version]})
+            if version in self._unmarked
+            else record
+            for version, record in view.records.items()
+        }
+        return replace(view, records=records)
+
+    async def _serve(self, plan: Rollout[VersionRecord]) -> list[tuple[VersionRecord, str]]:
+        """Load what is not loaded, and let it serve. Returns the canary or shadow that does not, and why."""
         primary = await self._version(plan.primary)
         canary, refused_canary = await self._optional(plan.canary)
         shadow, refused_shadow = await self._optional(plan.shadow)
@@ -147,22 +171,26 @@ class Swapper:
             log.info("model.serving", rollout=_describe(served), digest=primary.digest)
         return refused_canary + refused_shadow
 
-    async def _optional(self, record: VersionRecord | None) -> tuple[ModelVersion | None, list[str]]:
+    async def _optional(
+        self, record: VersionRecord | None
+    ) -> tuple[ModelVersion | None, list[tuple[VersionRecord, str]]]:
         if record is None:
             return None, []
         try:
             return await self._version(record), []
         except ModelRejected as error:
-            refusal = f"{record.alias} version {record.version}: {error.reason}"
-            await asyncio.to_thread(self._registry.mark_failed, record.version, error.reason)
-            return None, [refusal]
+            return None, [(record, error.reason)]
 
     async def _version(self, record: VersionRecord) -> ModelVersion:
         """The loaded version of a record: the one that serves already, or a new one."""
         current = self._models.current
-        for loaded in current.versions if current else ():
-            if (loaded.record.version, loaded.digest) == (record.version, record.digest):
-                return loaded if loaded.record == record else replace(loaded, record=record)
+        same = [
+            loaded
+            for loaded in (current.versions if current else ())
+            if (loaded.record.version, loaded.digest) == (record.version, record.digest)
+        ]
+        if same:  # Of a version that plays two parts, the one of this part: else each look would change what serves.
+            return next((loaded for loaded in same if loaded.record == record), None) or replace(same[0], record=record)
         started = time.monotonic()
         version = await asyncio.to_thread(self._fetch_and_load, record)
         log.info("model.loaded", version=version.label, seconds=round(time.monotonic() - started, 3))
@@ -182,11 +210,15 @@ class Swapper:
         try:
             plan = await asyncio.to_thread(self._library.last_known)
             async with self._one_at_a_time:
-                await self._serve(plan)
+                refused = await self._serve(plan)
         except (HeimdallError, OSError) as error:
             log.warning("model.no_last_known", error=str(error))
         else:
-            log.warning("model.serving_last_known", version=plan.primary.version)
+            log.warning(
+                "model.serving_last_known",
+                version=plan.primary.version,
+                refused={record.version: reason for record, reason in refused},
+            )
 
 
 def _describe(plan: Rollout[VersionRecord]) -> str:

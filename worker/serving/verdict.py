@@ -26,7 +26,8 @@ class CanaryTrial:
         Returns:
             Why the canary has failed, or None.
         """
-        self._items.extend([True] * failed + [False] * (items - failed))
+        # Failures last: in a batch larger than the window they would else fall out of it unseen.
+        self._items.extend([False] * (items - failed) + [True] * failed)
         count = sum(self._items)
         if count < TRIAL_FAILURES:
             return None

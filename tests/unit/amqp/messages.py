@@ -22,6 +22,7 @@ class Message:
     redelivered: bool | None = False
     delivery_tag: int | None = 1
     timestamp: datetime | None = None
+    routing_key: str | None = None
 
 
 def sigmf_message(channels: int = 1, *, seed: int = 0, info: dict[str, Any] | None = None, **changes: Any) -> Message:

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from schemas.control import COMMAND, Info, Ping, Reload
+from schemas.control import COMMAND, Drain, Info, Pause, Ping, Reload, Resume
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,9 @@ from schemas.control import COMMAND, Info, Ping, Reload
     [
         ({"command": "ping", "command_id": "a"}, Ping(command="ping", command_id="a")),
         ({"command": "info", "command_id": "a"}, Info(command="info", command_id="a")),
+        ({"command": "pause", "command_id": "a"}, Pause(command="pause", command_id="a")),
+        ({"command": "resume", "command_id": "a"}, Resume(command="resume", command_id="a")),
+        ({"command": "drain", "command_id": "a"}, Drain(command="drain", command_id="a")),
         ({"command": "reload", "command_id": "a"}, Reload(command="reload", command_id="a", expect=None)),
         (
             {"command": "reload", "command_id": "a", "expect": "12"},

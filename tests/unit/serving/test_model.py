@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from worker.serving.model import Models
@@ -92,3 +94,47 @@ def test_versions_stay_while_any_part_is_theirs(models, retired):
     assert retired == [C]
     models.replace(Rollout(B))
     assert retired == [C, A]
+
+
+@pytest.mark.parametrize(("version", "left"), [(B, (None, 0.0, C)), (C, (B, 10.0, None))])
+def test_a_dropped_version_plays_no_part(models, retired, version, left):
+    """Canary or shadow: it retires, production and the other go on."""
+    models.replace(Rollout(A, B, 10.0, C))
+    models.drop(version)
+    assert (models.current.primary, *left) == (
+        A,
+        models.current.canary,
+        models.current.canary_weight,
+        models.current.shadow,
+    )
+    assert retired == [version]
+
+
+def test_production_is_never_dropped(retired):
+    """Nor is anything told as changed: jobs that wait for another version would be computed with the same."""
+    told = []
+    models = Models(retired.append, lambda: told.append(models.current))
+    models.drop(A)
+    models.replace(Rollout(A, B, 10.0))
+    before = models.current
+    models.drop(A)
+    models.drop(C)
+    assert models.current is before
+    assert told == [before]
+    assert retired == []
+
+
+async def test_waiting_for_another_rollout_ends_when_it_serves(models):
+    """Everybody who waits is woken, by any change; who waits for a former one does not wait."""
+    first, second = Rollout(A), Rollout(B)
+    models.replace(first)
+    waiting = [asyncio.create_task(models.replaced(first)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    models.replace(second)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting, models.replaced(first))
+    again = asyncio.create_task(models.replaced(second))
+    await asyncio.sleep(0.01)
+    assert not again.done()
+    again.cancel()

@@ -12,6 +12,7 @@ from tests.support.graphs import contract, write
 from worker.errors import ModelRejected, Unavailable
 from worker.serving.loading import file_digest
 from worker.serving.registry import Registry
+from worker.serving.rollout import plan_rollout
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,11 @@ def move_to_stage(registry, version, stage):
         registry._client.transition_model_version_stage(registry._name, version, stage)
 
 
+def production(registry):
+    """What should serve, as the registry's words are read."""
+    return plan_rollout(registry.view()).primary
+
+
 def without_alias(registry, model, **options):
     """Register a version to which no alias points."""
     version = registry.register(model, alias="other", **options)
@@ -58,7 +64,7 @@ def test_the_alias_names_the_version_that_serves(registry, model):
     """The newest registered version is not production unless the alias says so."""
     first = registry.register(model, metrics={"accuracy": 120.5})
     without_alias(registry, model)
-    record = registry.production()
+    record = production(registry)
     assert (record.version, record.alias, record.name) == (first, "production", registry._name)
     assert record.digest == file_digest(model)
     assert record.metrics == {"accuracy": 120.5}
@@ -69,15 +75,15 @@ def test_the_alias_names_the_version_that_serves(registry, model):
 def test_moving_the_alias_moves_production(registry, model):
     """Promotion and rollback are the same act."""
     first, second = registry.register(model), registry.register(model)
-    assert registry.production().version == second
+    assert production(registry).version == second
     registry._client.set_registered_model_alias(registry._name, "production", first)
-    assert registry.production().version == first
+    assert production(registry).version == first
 
 
 def test_a_download_holds_the_model_and_its_contract_alone(registry, model):
     """The directory is private, and gone afterwards."""
     registry.register(model, contract=model.parent / "contract.json")
-    with registry.download(registry.production()) as directory:
+    with registry.download(production(registry)) as directory:
         assert sorted(path.name for path in directory.iterdir()) == ["contract.json", "model.onnx"]
         assert file_digest(directory / "model.onnx") == file_digest(model)
         assert directory.stat().st_mode & 0o777 == 0o700
@@ -87,7 +93,7 @@ def test_a_download_holds_the_model_and_its_contract_alone(registry, model):
 def test_a_model_may_have_its_contract_inside(registry, model):
     """A version without contract.json is downloaded without one."""
     registry.register(model)
-    with registry.download(registry.production()) as directory:
+    with registry.download(production(registry)) as directory:
         assert [path.name for path in directory.iterdir()] == ["model.onnx"]
 
 
@@ -97,7 +103,7 @@ def test_the_directory_is_removed_when_loading_fails(registry, model):
     kept = []
 
     def reject():
-        with registry.download(registry.production()) as directory:
+        with registry.download(production(registry)) as directory:
             kept.append(directory)
             raise ModelRejected("golden")
 
@@ -112,23 +118,23 @@ def test_stages_serve_where_there_is_no_alias(registry, model):
     for version in versions[:2]:
         move_to_stage(registry, version, "Production")
     move_to_stage(registry, versions[2], "Staging")
-    record = registry.production()
-    assert (record.version, record.alias) == (versions[1], "Production")
+    record = production(registry)
+    assert (record.version, record.alias) == (versions[1], "production")
     registry._client.set_registered_model_alias(registry._name, "production", versions[2])
-    assert (registry.production().version, registry.production().alias) == (versions[2], "production")
+    assert (production(registry).version, production(registry).alias) == (versions[2], "production")
 
 
 def test_a_model_nobody_promoted_is_rejected(registry, model):
     """Registered is not promoted; the refusal says what to do."""
     without_alias(registry, model)
-    with pytest.raises(ModelRejected, match="point the alias to the version that should serve"):
-        registry.production()
+    with pytest.raises(ModelRejected, match="point that alias to the one to serve"):
+        production(registry)
 
 
 def test_an_unknown_model_is_rejected(registry):
     """The registry answers, and has no such model."""
     with pytest.raises(ModelRejected, match="the registry refuses"):
-        registry.production()
+        production(registry)
 
 
 def test_a_deleted_version_is_rejected(registry, model):
@@ -136,14 +142,14 @@ def test_a_deleted_version_is_rejected(registry, model):
     version = registry.register(model)
     registry._client.delete_model_version(registry._name, version)
     with pytest.raises(ModelRejected):
-        registry.production()
+        production(registry)
 
 
 @pytest.mark.parametrize("extra", ["second.onnx", None])
 def test_a_version_is_one_onnx_file(registry, model, extra):
     """Two graphs, or none, are no version: nobody could say which is meant."""
     registry.register(model)
-    record = registry.production()
+    record = production(registry)
     artifacts = Path(record.source.removeprefix("file://"))
     if extra is None:
         (artifacts / "model.onnx").rename(artifacts / "model.bin")
@@ -157,7 +163,7 @@ def test_a_version_is_one_onnx_file(registry, model, extra):
 def test_artifacts_that_are_gone_are_no_version_that_serves(registry, model):
     """A record whose files were deleted ends in an error of ours, and leaves no directory."""
     registry.register(model)
-    record = registry.production()
+    record = production(registry)
     artifacts = Path(record.source.removeprefix("file://"))
     for path in artifacts.iterdir():
         path.unlink()
@@ -170,16 +176,16 @@ def test_a_version_registered_elsewhere_has_no_digest(registry, model):
     """A version made with MLflow's own tools lacks the tag; loading will say so."""
     version = registry.register(model)
     registry._client.delete_model_version_tag(registry._name, version, "heimdall.digest")
-    assert registry.production().digest is None
+    assert production(registry).digest is None
 
 
 def test_a_version_without_a_run_has_no_metrics(registry, model):
     """Files may be registered without any training run."""
     registry.register(model)
-    source = registry.production().source
+    source = production(registry).source
     made = registry._client.create_model_version(registry._name, source)
     registry._client.set_registered_model_alias(registry._name, "production", made.version)
-    record = registry.production()
+    record = production(registry)
     assert (record.run_id, record.metrics) == (None, {})
 
 
@@ -192,7 +198,7 @@ def test_a_server_that_is_away_is_unavailable_soon():
     program = (
         "from worker.serving.registry import Registry\n"
         "from worker.errors import Unavailable\n"
-        f"try: Registry('http://127.0.0.1:{port}', 'm').production()\n"
+        f"try: Registry('http://127.0.0.1:{port}', 'm').view()\n"
         "except Unavailable as error: print('unavailable:', error)\n"
     )
     env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
@@ -206,10 +212,81 @@ def test_a_database_that_cannot_be_read_is_unavailable(tmp_path):
     """A registry file that is damaged is a registry that is away, not the end of the worker."""
     (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
     with pytest.raises(Unavailable):
-        Registry(f"sqlite:///{tmp_path}/mlflow.db", "m").production()
+        Registry(f"sqlite:///{tmp_path}/mlflow.db", "m").view()
 
 
 def test_an_address_of_no_registry_is_rejected():
     """A scheme that MLflow does not know is a setting to correct."""
     with pytest.raises(ModelRejected, match="unsupported URI"):
-        Registry("ftp://registry", "m").production()
+        Registry("ftp://registry", "m").view()
+
+
+def test_every_part_is_read_at_once(registry, model):
+    """Parts and their versions, tags included; other aliases play no part."""
+    versions = {alias: registry.register(model, alias=alias) for alias in ("production", "canary", "shadow", "old")}
+    registry._client.set_model_version_tag(registry._name, versions["canary"], "heimdall.canary_weight", "12.5")
+    view = registry.view()
+    assert view.aliases == {alias: versions[alias] for alias in ("production", "canary", "shadow")}
+    assert {record.version: record.alias for record in view.records.values()} == {
+        versions["production"]: "production",
+        versions["canary"]: "canary",
+        versions["shadow"]: "shadow",
+    }
+    assert view.paused is None
+    plan = plan_rollout(view)
+    assert [record.version for record in plan.versions] == [versions[a] for a in ("production", "canary", "shadow")]
+    assert plan.canary_weight == 12.5
+
+
+def test_a_version_of_two_parts_is_read_as_production(registry, model):
+    """A canary that was promoted, and whose alias still stands."""
+    version = registry.register(model)
+    registry._client.set_registered_model_alias(registry._name, "canary", version)
+    record = registry.view().records[version]
+    assert record.alias == "production"
+    assert plan_rollout(registry.view()).canary is None
+
+
+def test_a_mark_of_failure_stands_once(registry, model):
+    """The same mark again changes nothing, and a long reason is cut."""
+    version = registry.register(model)
+    registry.mark_failed(version, "r" * 1000)
+    marked = registry.view()
+    assert marked.records[version].tags["heimdall.failed"] == "r" * 300
+    registry.mark_failed(version, "r" * 1000)
+    assert registry.view() == marked
+
+
+def test_a_mark_on_nothing_is_refused(registry, model):
+    """A version that does not exist cannot have failed."""
+    registry.register(model)
+    with pytest.raises(ModelRejected, match="the registry refuses"):
+        registry.mark_failed("99", "no")
+
+
+def test_the_version_before_is_read_when_production_failed(registry, model):
+    """It takes the place, as production, although no alias names it."""
+    first, second = registry.register(model), registry.register(model)
+    registry._client.set_model_version_tag(registry._name, second, "heimdall.previous", first)
+    assert set(registry.view().records) == {second}
+    registry.mark_failed(second, "NaN")
+    assert set(registry.view().records) == {first, second}
+    assert (production(registry).version, production(registry).alias) == (first, "production")
+
+
+def test_a_version_before_that_is_gone_is_rejected(registry, model):
+    """The tag leads nowhere: nothing can take the place."""
+    version = registry.register(model)
+    registry._client.set_model_version_tag(registry._name, version, "heimdall.previous", "99")
+    registry.mark_failed(version, "NaN")
+    with pytest.raises(ModelRejected):
+        production(registry)
+
+
+def test_the_fleets_pause_is_a_tag(registry, model):
+    """Its value says who and why; without it nobody paused."""
+    registry.register(model)
+    registry._client.set_registered_model_tag(registry._name, "heimdall.paused", "alice: storm")
+    assert registry.view().paused == "alice: storm"
+    registry._client.delete_registered_model_tag(registry._name, "heimdall.paused")
+    assert registry.view().paused is None

@@ -1,0 +1,251 @@
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from schemas.result import LocalizationResult
+from tests.support.graphs import Shape, load, tone
+from tests.unit.amqp.messages import sigmf_message
+from worker.amqp.delivery import read_delivery
+from worker.errors import Unavailable
+from worker.locating import Locator
+from worker.pipeline import Pipeline
+from worker.serving.model import Models
+from worker.serving.rollout import Rollout
+from worker.telemetry.metrics import Metrics
+from worker.trial import Trial
+
+MAX_BATCH = 4
+LOUD = tone(0, amplitude=1000.0)
+FAILS = Shape(fails_above=0.0)
+
+
+class Session:
+    """A session that holds every delivery until it is settled."""
+
+    def __init__(self):
+        self.lost = asyncio.Event()
+        self.settled = set()
+
+    def holds(self, message):
+        """Whether it is still to be settled."""
+        return message.message_id not in self.settled
+
+
+@dataclass
+class Settler:
+    """Notes what would be answered, or given back."""
+
+    answered: dict = field(default_factory=dict)
+    released: list = field(default_factory=list)
+    error: Exception | None = None
+
+    async def settle(self, jobs):
+        """Answer."""
+        for job in jobs:
+            if self.error is not None:
+                raise self.error
+            assert job.job_id not in self.answered, "answered twice"
+            self.answered[job.job_id] = job
+            job.delivery.session.settled.add(job.job_id)
+
+    async def release(self, jobs):
+        """Give back."""
+        self.released += [job.job_id for job in jobs]
+
+
+class Outcomes:
+    """A store that holds nothing."""
+
+    async def lookup(self, job_ids):
+        """Nothing."""
+        return {}
+
+    async def count_suspect(self, job_id):
+        """The first time."""
+        return 1
+
+
+@dataclass
+class Shadow:
+    """Notes what it is offered."""
+
+    offered: list = field(default_factory=list)
+
+    def offer(self, jobs, version):
+        """Take it."""
+        self.offered.append(([job.job_id for job in jobs], version.label))
+
+
+class Line:
+    """A pipeline with real models, and stand-ins for what is beyond it."""
+
+    def __init__(self):
+        self.session = Session()
+        self.settler = Settler()
+        self.shadow = Shadow()
+        self.metrics = Metrics()
+        self.models = Models(lambda _: None)
+        self.failed = []
+        self.trial = Trial(self.fail, self.metrics)
+        self.locator = Locator(None, self.metrics, MAX_BATCH)
+        self.pipeline = Pipeline(
+            self.models,
+            Outcomes(),
+            self.locator,
+            self.settler,
+            self.trial,
+            self.shadow,
+            self.metrics,
+            max_batch_size=MAX_BATCH,
+            stale_after_s=10.0,
+        )
+
+    async def fail(self, version, reason):
+        """Note it, and drop it as the swapper does."""
+        self.failed.append(version.label)
+        self.models.drop(version)
+
+    async def run(self, *names):
+        """One micro-batch of loud recordings."""
+        messages = [sigmf_message(1, message_id=name, body=LOUD) for name in names]
+        await self.pipeline.run([read_delivery(self.session, m, 10_000_000) for m in messages], lambda: None)
+
+    def result(self, name):
+        """The answer of a job, which is a result."""
+        return LocalizationResult.model_validate_json(self.settler.answered[name].outcome.body)
+
+
+@pytest.fixture
+async def line():
+    """A pipeline of its own."""
+    made = Line()
+    yield made
+    await made.trial.close()
+    made.locator.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Makes folders."""
+    return lambda: tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture(scope="module")
+def good(folder):
+    """A version that locates."""
+    return load(folder())
+
+
+@pytest.fixture(scope="module")
+def bad(folder):
+    """A version that fails on whatever is loud."""
+    return load(folder(), FAILS, version="8")
+
+
+def names(count, start=0):
+    """Names of jobs."""
+    return [f"j{start + number}" for number in range(count)]
+
+
+async def test_what_a_canary_fails_on_is_answered_by_production(line, good, bad):
+    """Nobody notices but the operator: each job has its result, and the canary goes."""
+    line.models.replace(Rollout(good, replace(bad, record=replace(bad.record, alias="canary")), 100.0))
+    await line.run(*names(4))
+    assert {line.result(name).model_version for name in names(4)} == {"7"}
+    assert line.failed == []
+    await line.run(*names(4, 4))
+    await asyncio.sleep(0)
+    assert {line.result(name).model_version for name in names(8)} == {"7"}
+    assert line.failed == ["8"]
+    assert line.models.current.canary is None
+    assert line.metrics.registry.get_sample_value("heimdall_canary_reruns_total") == 8
+
+
+async def test_a_canary_that_works_answers(line, good, folder):
+    """With its own version in the reply, and no second run."""
+    canary = load(folder(), Shape(position=(45.5, 7.6)), version="9")
+    line.models.replace(Rollout(good, canary, 100.0))
+    await line.run("j0")
+    assert line.result("j0").model_version == "9"
+    assert line.metrics.registry.get_sample_value("heimdall_canary_reruns_total") == 0
+
+
+async def test_an_input_on_which_production_fails_too_blames_no_canary(line, bad, folder):
+    """The job has an error, as it would have had without a canary."""
+    other = load(folder(), FAILS, version="9")
+    line.models.replace(Rollout(bad, other, 100.0))
+    await line.run(*names(7))
+    await asyncio.sleep(0)
+    assert {job.outcome.error for job in line.settler.answered.values()} == {"inference_failed"}
+    assert "9" not in line.failed
+
+
+async def test_jobs_of_production_at_fault_are_kept_until_another_version_serves(line, good, bad):
+    """The third bad batch is not answered with the model's failures, but computed again."""
+    line.models.replace(Rollout(bad))
+    for start in (0, 4):
+        await line.run(*names(4, start))
+    kept = asyncio.create_task(line.run(*names(4, 8)))
+    await asyncio.sleep(0.2)
+    assert not kept.done()
+    assert set(line.settler.answered) == set(names(8))
+    assert line.failed == ["8"]
+    line.models.replace(Rollout(good))
+    async with asyncio.timeout(20):
+        await kept
+    assert {line.result(name).model_version for name in names(4, 8)} == {"7"}
+    assert line.settler.released == []
+
+
+async def test_kept_jobs_of_a_lost_session_are_left_to_the_broker(line, good, bad):
+    """They come again by another session; what is computed twice is not answered twice."""
+    line.models.replace(Rollout(bad))
+    for start in (0, 4):
+        await line.run(*names(4, start))
+    kept = asyncio.create_task(line.run(*names(4, 8)))
+    await asyncio.sleep(0.2)
+    line.session.lost.set()
+    line.models.replace(Rollout(good))
+    async with asyncio.timeout(20):
+        await kept
+    assert set(line.settler.answered) == set(names(8))
+
+
+async def test_the_shadow_is_offered_what_production_answered(line, good, folder):
+    """After it is answered; the canary's own answers are compared with nothing."""
+    shadow, canary = load(folder(), version="9"), load(folder(), version="10")
+    line.models.replace(Rollout(good, None, 0.0, shadow))
+    await line.run("j0")
+    assert line.shadow.offered == [(["j0"], "9")]
+    line.models.replace(Rollout(good, canary, 100.0, shadow))
+    await line.run("j1")
+    assert line.shadow.offered[1:] in ([], [([], "9")])
+
+
+async def test_jobs_that_cannot_be_settled_go_back(line, good):
+    """A store or a broker that is away releases the batch."""
+    line.models.replace(Rollout(good))
+    line.settler.error = Unavailable("away")
+    await line.run("j0", "j1")
+    assert line.settler.released == ["j0", "j1"]
+
+
+async def test_a_bug_harms_one_job(line, good):
+    """A batch that breaks is tried job by job, and a job that breaks again ends as internal."""
+    line.models.replace(Rollout(good))
+    settle, broken = line.settler.settle, []
+
+    async def breaks(jobs):
+        if any(job.job_id == "j1" and job.error is None for job in jobs):
+            broken.append(len(jobs))
+            raise KeyError("bug")
+        await settle(jobs)
+
+    line.settler.settle = breaks
+    await line.run("j0", "j1", "j2")
+    assert broken == [3, 1]
+    codes = {
+        name: job.outcome.error if job.outcome else str(job.error.code) for name, job in line.settler.answered.items()
+    }
+    assert codes == {"j0": None, "j1": "internal", "j2": None}

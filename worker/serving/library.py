@@ -7,6 +7,7 @@
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,11 +17,13 @@ from typing import Final
 import orjson
 
 from worker.errors import Unavailable
+from worker.serving.loading import MODEL_NAME, file_digest
 from worker.serving.registry import Registry
 from worker.serving.rollout import Rollout, VersionRecord
 
 _ROLLOUT: Final = "rollout.json"
 _PRIVATE: Final = 0o700
+_KEPT_S: Final = 86_400.0
 
 
 class Library:
@@ -46,8 +49,10 @@ class Library:
         """
         kept = self._place(record)
         if kept is not None and kept.is_dir():
-            yield kept
-            return
+            if file_digest(kept / MODEL_NAME) == record.digest:
+                yield kept
+                return
+            shutil.rmtree(kept, ignore_errors=True)  # Damaged on this disk, which is no fault of the version.
         with self._registry.download(record) as directory:
             yield directory
             if kept is not None:
@@ -67,7 +72,9 @@ class Library:
         Path(file.name).replace(self._home / _ROLLOUT)
         used = {self._place(record) for record in rollout.versions}
         for directory in self._home.iterdir():
-            if directory.is_dir() and directory not in used:
+            # Another worker on this disk may be about to load what is new.
+            old = directory.stat().st_mtime < time.time() - _KEPT_S
+            if directory.is_dir() and directory not in used and old:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def last_known(self) -> Rollout[VersionRecord]:

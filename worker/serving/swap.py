@@ -53,6 +53,8 @@ class Swapper:
         self._metrics = metrics
         self._on_changed = on_changed
         self._one_at_a_time = asyncio.Lock()
+        self._stopped = False  # Production failed: whatever is to serve next must be said anew, even the same again.
+        self._refused: dict[VersionRecord, str] = {}  # Refused once, and not proven again without a command.
         self._unmarked: dict[str, str] = {}  # Failed versions that the registry has not been told of, and why.
 
     async def first(self) -> None:
@@ -74,15 +76,16 @@ class Swapper:
         while True:
             await asyncio.sleep(random.uniform(0.5, 1.5) * interval)  # noqa: S311 - spreads a fleet
             try:
-                await self.sync()
+                await self.sync(again=False)
             except HeimdallError:
                 continue  # Logged; what serves goes on.
 
-    async def sync(self, expect: str | None = None) -> str:
+    async def sync(self, expect: str | None = None, *, again: bool = True) -> str:
         """Serve what the registry says now.
 
         Args:
             expect: version that the caller believes to be production.
+            again: prove versions again that were refused before.
 
         Returns:
             What serves, and what changed.
@@ -92,6 +95,8 @@ class Swapper:
             Unavailable: the registry does not answer; what serves goes on.
         """
         async with self._one_at_a_time:
+            if again:
+                self._refused.clear()
             try:
                 return await self._sync(expect)
             except (ModelRejected, Unavailable) as error:
@@ -112,6 +117,8 @@ class Swapper:
         log.error("model.failed", name=version.record.name, version=version.label, reason=reason)
         self._metrics.rollbacks.labels(version.record.alias).inc()
         self._unmarked[version.record.version] = reason
+        current = self._models.current
+        self._stopped = self._stopped or (current is not None and current.primary is version)
         try:
             await self.sync()
         except HeimdallError as error:
@@ -162,7 +169,8 @@ class Swapper:
         canary, refused_canary = await self._optional(plan.canary)
         shadow, refused_shadow = await self._optional(plan.shadow)
         rollout = Rollout(primary, canary, plan.canary_weight if canary else 0.0, shadow)
-        if not _equal(self._models.current, rollout):
+        if self._stopped or not _equal(self._models.current, rollout):
+            self._stopped = False
             self._models.replace(rollout)
             served = Rollout(
                 plan.primary, plan.canary if canary else None, rollout.canary_weight, plan.shadow if shadow else None
@@ -191,8 +199,14 @@ class Swapper:
         ]
         if same:  # Of a version that plays two parts, the one of this part: else each look would change what serves.
             return next((loaded for loaded in same if loaded.record == record), None) or replace(same[0], record=record)
+        if record in self._refused:
+            raise ModelRejected(self._refused[record])
         started = time.monotonic()
-        version = await asyncio.to_thread(self._fetch_and_load, record)
+        try:
+            version = await asyncio.to_thread(self._fetch_and_load, record)
+        except ModelRejected as error:
+            self._refused[record] = error.reason
+            raise
         log.info("model.loaded", version=version.label, seconds=round(time.monotonic() - started, 3))
         return version
 

@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 PYTHON_IN_VENV := $(BIN)/python
 READY := $(VENV)/.project
 NETWORK ?=
+SWAPS ?= 50
 PYTEST_ARGS ?=
 
 CHECKED := worker schemas client
@@ -27,6 +28,10 @@ demo: $(READY) ## 60 jobs through a real broker and worker; table, map and GeoJS
 .PHONY: run
 run: $(READY) ## RabbitMQ, Redis, demo model and one worker until Ctrl-C
 	@$(PYTHON_IN_VENV) -m deploy.local.run
+
+.PHONY: swaps
+swaps: $(READY) ## 50 changes of the model under load on two workers; ends with a line of figures (SWAPS=50)
+	@$(PYTHON_IN_VENV) -m bench.swaps --swaps $(SWAPS)
 
 .PHONY: train
 train: .venv-train/.ready ## Train the demo model anew (PyTorch, in .venv-train; NETWORK=northwest)
@@ -49,7 +54,7 @@ lint: $(READY) ## ruff: rules and formatting
 
 .PHONY: types
 types: $(READY) ## mypy --strict
-	@$(BIN)/mypy --no-error-summary $(CHECKED:%=-p %) -p deploy.local -p docs
+	@$(BIN)/mypy --no-error-summary $(CHECKED:%=-p %) -p deploy.local -p docs -p bench
 	@echo "types: clean"
 
 .PHONY: imports

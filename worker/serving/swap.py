@@ -54,7 +54,7 @@ class Swapper:
         self._on_changed = on_changed
         self._one_at_a_time = asyncio.Lock()
         self._stopped = False  # Production failed: whatever is to serve next must be said anew, even the same again.
-        self._refused: dict[VersionRecord, str] = {}  # Refused once, and not proven again without a command.
+        self._refused: dict[tuple[str, str | None], str] = {}  # Refused once, and not proven again without a command.
         self._unmarked: dict[str, str] = {}  # Failed versions that the registry has not been told of, and why.
 
     async def first(self) -> None:
@@ -199,13 +199,14 @@ class Swapper:
         ]
         if same:  # Of a version that plays two parts, the one of this part: else each look would change what serves.
             return next((loaded for loaded in same if loaded.record == record), None) or replace(same[0], record=record)
-        if record in self._refused:
-            raise ModelRejected(self._refused[record])
+        key = (record.version, record.digest)
+        if key in self._refused:
+            raise ModelRejected(self._refused[key])
         started = time.monotonic()
         try:
             version = await asyncio.to_thread(self._fetch_and_load, record)
         except ModelRejected as error:
-            self._refused[record] = error.reason
+            self._refused[key] = error.reason
             raise
         log.info("model.loaded", version=version.label, seconds=round(time.monotonic() - started, 3))
         return version

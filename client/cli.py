@@ -1,7 +1,11 @@
-"""The `heimdall` command. A command is a module of `client.commands`, registered here."""
+"""The `heimdall` command.
 
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+A command is a module of `client.commands`, registered here, or a typer app that an installed distribution names in
+the entry-point group `heimdall.commands`. The worker's commands come in that way: the client knows nothing of them.
+"""
+
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Annotated, Final
 
 import typer
 
@@ -18,6 +22,30 @@ app.command(
     epilog="Exit codes: 0 all located; 1 answered with an error; 2 wrong input, nothing sent; 3 no answer from the "
     "broker or the worker. Example: heimdall locate --rate 2.4M --freq 433.92M --rx Roof=45.044,7.672 door.cu8"
 )(locate)
+
+PLUGINS: Final = "heimdall.commands"
+WORKER: Final = "heimdall-worker[worker]"
+EXIT_USAGE: Final = 2
+
+
+def add_plugins(to: typer.Typer) -> None:
+    """Add the commands of the entry-point group; one that cannot be loaded says what to install."""
+    for point in sorted(entry_points(group=PLUGINS)):
+        try:
+            to.add_typer(point.load(), name=point.name)
+        except ImportError as error:
+            _add_missing(to, point, error)
+
+
+def _add_missing(to: typer.Typer, point: EntryPoint, error: ImportError) -> None:
+    summary = f"Not available here: pip install '{WORKER}'"
+
+    def missing() -> None:
+        typer.echo(f"heimdall {point.name} needs more than the client ({error}): pip install '{WORKER}'", err=True)
+        raise typer.Exit(EXIT_USAGE)
+
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    to.command(name=point.name, help=summary, context_settings=anything)(missing)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -42,6 +70,8 @@ def main(
 ) -> None:
     """Locate radio transmitters from IQ recordings."""
 
+
+add_plugins(app)
 
 if __name__ == "__main__":
     app()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.serving.model import VersionRecord
+from worker.serving.rollout import VersionRecord
 
 SCHEME: Final = "models:"
 

@@ -22,7 +22,7 @@ from worker.errors import ModelRejected
 from worker.serving.contract import FILE_NAME, LogMelInput, ModelContract
 from worker.serving.inputs import FeaturePlan
 from worker.serving.loading import MODEL_NAME, batch_buckets, file_digest, load_version
-from worker.serving.model import VersionRecord
+from worker.serving.rollout import VersionRecord
 from worker.serving.seating import Admission
 from worker.serving.session import OnnxSession, SessionOptions
 

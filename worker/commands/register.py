@@ -8,8 +8,8 @@ from rich.console import Console
 from worker.commands.candidate import candidate, check_readable
 from worker.commands.check import examine_apart
 from worker.commands.rendering import show
-from worker.commands.versions import Versions
 from worker.serving.loading import file_digest
+from worker.serving.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,11 @@ def register_model(wanted: Registration, console: Console) -> bool:
     check_readable(wanted.model)
     if not _passes(wanted, console):
         return False
-    version = _log(wanted, Versions(wanted.tracking_uri, wanted.name))
+    registry = Registry(wanted.tracking_uri, wanted.name)
+    version = registry.register(wanted.model, contract=wanted.contract, alias=wanted.alias, metrics=wanted.metrics)
     console.print(f"{wanted.name} version {version} is registered, {file_digest(wanted.model)}")
     console.print(_next(wanted, version))
     return True
-
-
-def _log(wanted: Registration, registry: Versions) -> str:
-    if wanted.alias is None:
-        return registry.register_unassigned(wanted.model, wanted.contract, wanted.metrics)
-    return registry.register(wanted.model, contract=wanted.contract, alias=wanted.alias, metrics=wanted.metrics)
 
 
 def _passes(wanted: Registration, console: Console) -> bool:

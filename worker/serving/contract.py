@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.geo import Latitude, Longitude, Point
+from schemas.geo import Latitude, Longitude, Point, Receiver
 from worker.dsp.log_mel import LogMelSpec
 
 METADATA_KEY: Final = "heimdall.contract"
@@ -415,3 +415,10 @@ class ModelContract(_Document):
             or self.position.origin == "centroid"
             or bool(features & {"receiver_features", "receiver_positions", "receiver_ids"})
         )
+
+
+def slot_receivers(contract: ModelContract) -> list[Receiver]:
+    """Receivers of a slot-based contract, in slot order; empty for a set."""
+    if not isinstance(contract.receivers, Slots):
+        return []
+    return [Receiver(id=slot.id, geolocation=slot.geolocation) for slot in contract.receivers.slots]

@@ -79,6 +79,15 @@ class Registry:
         """
         self._ask(lambda: self._client.set_model_version_tag(self._name, version, FAILED_TAG, reason[:_MAX_TEXT]))
 
+    def find(self, *, alias: str | None = None, version: str | None = None) -> VersionRecord:
+        """Any version, by its alias or else by its number.
+
+        Raises:
+            ModelRejected: there is none.
+            Unavailable: the registry does not answer.
+        """
+        return self._ask(lambda: self._find(version or self._of_alias(str(alias)), alias or ""))
+
     @contextmanager
     def download(self, record: VersionRecord) -> Iterator[Path]:
         """A private directory with `model.onnx` and perhaps `contract.json` of one version; removed at the end.
@@ -100,10 +109,10 @@ class Registry:
         model: Path,
         *,
         contract: Path | None = None,
-        alias: str = PRODUCTION,
+        alias: str | None = PRODUCTION,
         metrics: dict[str, float] | None = None,
     ) -> str:
-        """Log a model file as a new version, with its digest, and let `alias` point to it.
+        """Log a model file as a new version, with its digest, and let `alias`, if given, point to it.
 
         Returns:
             The new version.
@@ -149,6 +158,9 @@ class Registry:
         staged = [int(version.version) for version in found if version.current_stage == _STAGE]
         return str(max(staged)) if staged else None
 
+    def _of_alias(self, alias: str) -> str:
+        return str(self._client.get_model_version_by_alias(self._name, alias).version)
+
     def _find(self, version: str, alias: str) -> VersionRecord:
         return self._record(self._client.get_model_version(self._name, version), alias)
 
@@ -186,7 +198,7 @@ class Registry:
         beside = (Path(file).absolute().parent / "artifacts").as_uri() if file != self._uri else None
         return str(self._client.create_experiment(self._name, artifact_location=beside))
 
-    def _register(self, model: Path, contract: Path | None, alias: str, metrics: dict[str, float]) -> str:
+    def _register(self, model: Path, contract: Path | None, alias: str | None, metrics: dict[str, float]) -> str:
         try:
             self._client.create_registered_model(self._name)
         except MlflowException as error:
@@ -205,7 +217,8 @@ class Registry:
         self._client.set_terminated(run.info.run_id)
         tags = {DIGEST_TAG: file_digest(model)}
         made = self._client.create_model_version(self._name, run.info.artifact_uri, run.info.run_id, tags=tags)
-        self._client.set_registered_model_alias(self._name, alias, made.version)
+        if alias is not None:
+            self._client.set_registered_model_alias(self._name, alias, made.version)
         return str(made.version)
 
 

@@ -13,7 +13,7 @@ from tests.support.graphs import LINEAR, Shape, contract, iq_golden, tensor_gold
 from worker.commands.candidate import Candidate
 from worker.commands.examine import examine
 from worker.commands.findings import Finding, Report, Status
-from worker.serving.model import VersionRecord
+from worker.serving.rollout import VersionRecord
 
 ABSOLUTE = {"rtol": 0.0, "atol": 1e-4}
 """A tolerance in degrees that is worth something: 11 m."""

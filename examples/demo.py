@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import gc
 import json
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -206,7 +205,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args(argv)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # The making of its tables is no news here.
     try:
         return run(NETWORKS[arguments.network], arguments.jobs, arguments.seed, Console())
     except LocalStackError as error:

@@ -1,6 +1,5 @@
 """Any version of the registry: found by alias or number, and downloaded."""
 
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,6 @@ from worker.serving.loading import MODEL_NAME
 from worker.serving.registry import Registry
 
 _REFERENCE: Final = re.compile(r"models:/+(?P<name>[A-Za-z0-9_.-]{1,64})(?:@(?P<alias>[\w.-]+)|/(?P<version>[0-9]+))")
-
-# That MLflow makes its tables is nothing to a user who registers a model.
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Aliases come first; a registry that still works with stages is read by `Production` where there is no alias.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -39,6 +40,9 @@ from mlflow.artifacts import download_artifacts, list_artifacts  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+
+# That MLflow makes its tables is no news.
+logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 DIGEST_TAG: Final = "heimdall.digest"
 _SQLITE: Final = "sqlite:///"

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.contract.examples import ROOT, example
 from worker.errors import ModelRejected
-from worker.serving.contract import FEATURE_AXES, METADATA_KEY, ModelContract
+from worker.serving.contract import METADATA_KEY, ModelContract
+from worker.serving.contract_inputs import FEATURE_AXES
 from worker.serving.loading import MODEL_NAME, file_digest, load_version
 from worker.serving.model import ModelVersion, VersionRecord
 from worker.serving.session import SessionOptions

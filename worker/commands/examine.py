@@ -19,7 +19,8 @@ from worker.commands.subject import Batch, Subject
 from worker.commands.trials import trials
 from worker.dsp.log_mel import LogMel
 from worker.errors import ModelRejected
-from worker.serving.contract import FILE_NAME, LogMelInput, ModelContract
+from worker.serving.contract import FILE_NAME, ModelContract
+from worker.serving.contract_inputs import LogMelInput
 from worker.serving.inputs import FeaturePlan
 from worker.serving.loading import MODEL_NAME, batch_buckets, file_digest, load_version
 from worker.serving.rollout import VersionRecord

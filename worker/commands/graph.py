@@ -4,14 +4,8 @@ from typing import Final
 
 from worker.commands.findings import Report
 from worker.commands.onnx_file import OnnxFile, Size, Tensor
-from worker.serving.contract import (
-    Input,
-    IqInput,
-    LogMelInput,
-    ModelContract,
-    ReceiverFeaturesInput,
-    ReceiverPositionsInput,
-)
+from worker.serving.contract import ModelContract
+from worker.serving.contract_inputs import Input, IqInput, LogMelInput, ReceiverFeaturesInput, ReceiverPositionsInput
 from worker.serving.outputs import expected_components
 
 CHECK: Final = "graph"

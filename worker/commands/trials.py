@@ -11,7 +11,8 @@ from shapely.geometry import box, shape
 from schemas.geo import Point, Receiver
 from schemas.sigmf import MAX_CHANNELS
 from worker.recording import Recording
-from worker.serving.contract import LogMelInput, ModelContract, Origin, ReceiverIdsInput, slot_receivers
+from worker.serving.contract import ModelContract, Origin, slot_receivers
+from worker.serving.contract_inputs import LogMelInput, ReceiverIdsInput
 
 KINDS: Final = ("silence", "noise", "tone", "loud noise")
 _SEED: Final = 20

@@ -3,12 +3,20 @@
 A contract is read once when a version is loaded. Everything that can be wrong with it is found then.
 """
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from schemas.geo import Latitude, Longitude, Point, Receiver
-from worker.dsp.log_mel import LogMelSpec
+from worker.serving.contract_inputs import (
+    FEATURE_AXES,
+    RELATIVE_COLUMNS,
+    Document,
+    Input,
+    LogMelInput,
+    Number,
+    Positive,
+)
 
 METADATA_KEY: Final = "heimdall.contract"
 """Key of the contract in the `metadata_props` of an ONNX file."""
@@ -16,24 +24,15 @@ FILE_NAME: Final = "contract.json"
 """Name of the contract beside `model.onnx`; it wins over the one inside."""
 MAX_RECEIVERS: Final = 64
 
-Axis = Literal["batch", "receiver", "mel", "frame", "sample", "column", "iq"]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-
-class _Document(BaseModel):
-    # An unknown key is an error: a misspelt option must not silently fall back to its default.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Slot(_Document):
+class Slot(Document):
     """A receiver the model was trained with; channels find it by id."""
 
     id: str = Field(min_length=1, max_length=64)
     geolocation: Point
 
 
-class Slots(_Document):
+class Slots(Document):
     """A fixed network: each receiver has its place in the tensors, absent ones are filled."""
 
     slots: list[Slot] = Field(min_length=1, max_length=MAX_RECEIVERS)
@@ -54,14 +53,14 @@ class Slots(_Document):
         return len(self.slots)
 
 
-class SetLimits(_Document):
+class SetLimits(Document):
     """How many receivers a set-based model takes, and which are kept when there are more."""
 
     max: int = Field(ge=1, le=MAX_RECEIVERS)
     keep: Literal["strongest"] = "strongest"
 
 
-class ReceiverSet(_Document):
+class ReceiverSet(Document):
     """Any receivers, up to a number; rows beyond those present are filled."""
 
     set: SetLimits
@@ -79,205 +78,17 @@ class ReceiverSet(_Document):
         return self
 
 
-class Floor(_Document):
-    """What keeps the logarithm finite."""
-
-    kind: Literal["add", "clamp"] = "add"
-    value: float = Field(gt=0)
-
-
-class Normalise(_Document):
-    """Fixed statistics keep the level; the others remove it (it is what mel knows of the position)."""
-
-    kind: Literal["none", "fixed", "per_sample", "per_receiver"] = "none"
-    mean: Number = 0.0
-    std: float = Field(1.0, gt=0)
-
-
-class Frames(_Document):
-    """A fixed number of frames: where to crop, and with what to pad."""
-
-    count: int = Field(ge=1)
-    place: Literal["start", "centre"] = "start"
-    pad: Literal["zeros", "reflect", "edge"] = "zeros"
-
-
-class _Input(_Document):
-    dtype: Literal["float32", "float64", "float16", "int64", "int32", "bool"] = "float32"
-    axes: list[Axis]
-    fill: Number = Field(0.0, description="Value of the rows of absent receivers, after normalisation.")
-
-    @model_validator(mode="after")
-    def _axes_once(self) -> Self:
-        if len(set(self.axes)) != len(self.axes):
-            raise ValueError(f"axes {self.axes} name one axis twice")
-        if "batch" not in self.axes:
-            raise ValueError(f"axes {self.axes} have no batch axis: items could not be run together")
-        return self
-
-
-class LogMelInput(_Input):
-    """Log-mel spectrogram of every receiver: axes batch, receiver, mel, frame."""
-
-    feature: Literal["log_mel"]
-    signal: Literal["iq", "envelope"] = "iq"
-    n_fft: int = Field(ge=16, le=65_536)
-    hop: int = Field(ge=1)
-    window: Literal["hann", "hamming", "blackman", "boxcar"] = "hann"
-    boundary: Literal["none", "zeros"] = Field("none", description="zeros = frames about k·hop, as scipy.signal.stft.")
-    sides: Literal["one", "two"] = "two"
-    n_mels: int = Field(ge=1, le=1024)
-    fmin: Number
-    fmax: Number
-    sample_rate: float = Field(gt=0, description="Rate the filters are built for: nominal or literal, hertz.")
-    mel_scale: Literal["htk", "slaney", "linear"] = "htk"
-    filter_norm: Literal["slaney", "none"] = "none"
-    power_scale: Literal["none", "1/n_fft", "1/sum(w)²"] = "none"
-    floor: Floor
-    log: Literal["ln", "db"] = "db"
-    normalise: Normalise = Normalise()
-    frames: Frames | None = None
-    receiver_padding: Literal["fill", "repeat"] = "fill"
-
-    @property
-    def spec(self) -> LogMelSpec:
-        """The same, as the signal processing takes it."""
-        return LogMelSpec(
-            signal=self.signal,
-            n_fft=self.n_fft,
-            hop=self.hop,
-            window=self.window,
-            boundary=self.boundary,
-            sides=self.sides,
-            n_mels=self.n_mels,
-            fmin_hz=self.fmin,
-            fmax_hz=self.fmax,
-            sample_rate_hz=self.sample_rate,
-            mel_scale=self.mel_scale,
-            filter_norm=self.filter_norm,
-            power_scale="1/sum(w)^2" if self.power_scale == "1/sum(w)²" else self.power_scale,
-            floor=self.floor.kind,
-            floor_value=self.floor.value,
-            log=self.log,
-            normalise=self.normalise.kind,
-            mean=self.normalise.mean,
-            std=self.normalise.std,
-            n_frames=self.frames.count if self.frames else None,
-            place=self.frames.place if self.frames else "start",
-            pad_mode=self.frames.pad if self.frames else "zeros",
-        )
-
-
-ColumnName = Literal[
-    "snr_db",
-    "psd_dbm_hz",
-    "freq_offset_hz",
-    "signal_present",
-    "lat",
-    "lon",
-    "alt",
-    "north_m",
-    "east_m",
-    "delta_lat",
-    "delta_lon",
-    "center_frequency",
-]
-
-
-RELATIVE_COLUMNS: Final = frozenset({"north_m", "east_m", "delta_lat", "delta_lon"})
-
-
-class Column(_Document):
-    """One receiver feature: (value - offset) / scale, then clipped."""
-
-    name: ColumnName
-    offset: Number = 0.0
-    scale: Number = 1.0
-    clip: tuple[Number, Number] | None = None
-    threshold_db: Number = Field(0.0, description="signal_present is 1 where the SNR is above it.")
-
-    @model_validator(mode="after")
-    def _scale_not_zero(self) -> Self:
-        if self.scale == 0:
-            raise ValueError(f"column {self.name}: a scale of 0 divides by zero")
-        return self
-
-    @model_validator(mode="after")
-    def _clip_ascends(self) -> Self:
-        if self.clip is not None and self.clip[0] > self.clip[1]:
-            raise ValueError(f"column {self.name}: clip {list(self.clip)} must ascend")
-        return self
-
-
-class ReceiverFeaturesInput(_Input):
-    """Columns of figures per receiver: axes batch, receiver, column."""
-
-    feature: Literal["receiver_features"]
-    columns: list[Column] = Field(min_length=1)
-
-
-class ReceiverPositionsInput(_Input):
-    """Positions of the receivers, as columns: axes batch, receiver, column."""
-
-    feature: Literal["receiver_positions"]
-    columns: list[Column] = Field(min_length=1)
-
-
-class ReceiverIdsInput(_Input):
-    """Integer identity of each receiver: axes batch, receiver."""
-
-    feature: Literal["receiver_ids"]
-    table: dict[str, int] | Literal["row"] = Field(description="Integer of each id; row = the number of its row.")
-    unknown: int | None = Field(None, description="Value of an id not in the table; absent = the job is refused.")
-
-    @property
-    def known(self) -> dict[str, int] | None:
-        """The only ids a job may name; None = any."""
-        return None if self.table == "row" or self.unknown is not None else self.table
-
-
-class ReceiverMaskInput(_Input):
-    """Which rows hold a receiver: axes batch, receiver."""
-
-    feature: Literal["receiver_mask"]
-    true_means: Literal["present", "absent"]
-
-
-class IqInput(_Input):
-    """The samples themselves: axes batch, receiver, iq, sample, where iq = [i, q]."""
-
-    feature: Literal["iq"]
-    length: int = Field(ge=1)
-    place: Literal["start", "centre"] = "start"
-    pad: Literal["zeros", "reflect", "edge"] = "zeros"
-    scale: Number = 1.0
-
-
-Input = Annotated[
-    LogMelInput | ReceiverFeaturesInput | ReceiverPositionsInput | ReceiverIdsInput | ReceiverMaskInput | IqInput,
-    Field(discriminator="feature"),
-]
-
-FEATURE_AXES: Final[dict[str, frozenset[str]]] = {
-    "log_mel": frozenset({"batch", "receiver", "mel", "frame"}),
-    "receiver_features": frozenset({"batch", "receiver", "column"}),
-    "receiver_positions": frozenset({"batch", "receiver", "column"}),
-    "receiver_ids": frozenset({"batch", "receiver"}),
-    "receiver_mask": frozenset({"batch", "receiver"}),
-    "iq": frozenset({"batch", "receiver", "iq", "sample"}),
-}
-
 PositionAxis = Literal["latitude", "longitude", "north", "east"]
 
 
-class Origin(_Document):
+class Origin(Document):
     """A fixed origin of relative positions."""
 
     latitude: Latitude
     longitude: Longitude
 
 
-class Position(_Document):
+class Position(Document):
     """How the position output is read: raw * scale + offset, per axis, in `frame`."""
 
     output: str
@@ -302,7 +113,7 @@ class Position(_Document):
         return self
 
 
-class Uncertainty(_Document):
+class Uncertainty(Document):
     """How the uncertainty output is read, in the unit of the raw position output."""
 
     output: str
@@ -317,13 +128,13 @@ class Uncertainty(_Document):
         return self
 
 
-class Confidence(_Document):
+class Confidence(Document):
     """An output in 0..1 that says how sure the model is."""
 
     output: str
 
 
-class Golden(_Document):
+class Golden(Document):
     """A vector the model must reproduce before it may serve: IQ as a job would carry it, or tensors."""
 
     sigmf: dict[str, Any] | None = Field(None, description="Metadata of the recording, as in a job.")
@@ -342,7 +153,7 @@ class Golden(_Document):
         return self
 
 
-class ModelContract(_Document):
+class ModelContract(Document):
     """The whole document."""
 
     version: Literal["1"] = "1"
@@ -357,8 +168,8 @@ class ModelContract(_Document):
     position: Position
     uncertainty: Uncertainty
     confidence: Confidence | None = None
-    golden: list[Golden] = []
-    card: dict[str, Any] = {}
+    golden: list[Golden] = Field(default_factory=list)
+    card: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _axes_fit(self) -> Self:

@@ -18,11 +18,11 @@ from worker.dsp.receiver_features import mean_power, receiver_features
 from worker.errors import NonFiniteIq
 from worker.geo.wgs84 import wgs84_to_enu
 from worker.recording import IqCapture
-from worker.serving.contract import (
+from worker.serving.contract import ModelContract
+from worker.serving.contract_inputs import (
     Column,
     IqInput,
     LogMelInput,
-    ModelContract,
     ReceiverFeaturesInput,
     ReceiverIdsInput,
     ReceiverMaskInput,

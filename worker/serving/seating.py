@@ -16,7 +16,8 @@ from schemas.problems import ProblemError
 from worker.errors import MalformedMetadata, ReceiverMismatch, SampleRateMismatch, TooFewSamples
 from worker.geo.wgs84 import geodesic_distance_m
 from worker.recording import Recording
-from worker.serving.contract import ModelContract, Origin, ReceiverIdsInput, Slots
+from worker.serving.contract import ModelContract, Origin, Slots
+from worker.serving.contract_inputs import ReceiverIdsInput
 
 RATE_TOLERANCE: Final = 1e-3
 SLOT_TOLERANCE_M: Final = 200.0

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.support.graphs import contract, mel_input
-from worker.serving.contract import FEATURE_AXES, ModelContract
+from worker.serving.contract import ModelContract
+from worker.serving.contract_inputs import FEATURE_AXES
 from worker.serving.inputs import FeaturePlan
 
 TORINO = {"id": "Torino", "geolocation": {"type": "Point", "coordinates": [7.672, 45.044, 250]}}

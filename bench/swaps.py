@@ -39,6 +39,8 @@ TIMEOUT_S: Final = 120.0
 AFTERMATH_S: Final = 1.0
 """How long after the fleet agrees a job counts as one during the swap."""
 SHOWN: Final = 10
+TAIL: Final = 6000
+"""Characters of a worker's log that are shown when the fleet does not agree."""
 TOLERANCE_M: Final = STEP_M / 10
 
 
@@ -72,7 +74,11 @@ def measure(swaps: int, rate: float = RATE, pause_s: float = 2.0) -> SwapFigures
         _register(stack, swaps + WARM_UP_SWAPS + 1)
         workers = [exits.enter_context(_worker(stack, number)) for number in range(WORKERS)]
         load = exits.enter_context(running(stack.broker.url, bodies, rate))
-        asyncio.run(_swap_all(stack, workers, swaps, pause_s, run))
+        try:
+            asyncio.run(_swap_all(stack, workers, swaps, pause_s, run))
+        except LocalStackError as error:
+            tails = [f"--- {worker.http_url}\n{worker.log_text()[-TAIL:]}" for worker in workers]
+            raise LocalStackError("\n".join([str(error), *tails])) from error
         run.sent = load.stop()
     return figures(run)
 

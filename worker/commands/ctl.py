@@ -8,6 +8,7 @@ import asyncio
 import logging
 from enum import IntEnum
 from getpass import getuser
+from typing import TYPE_CHECKING
 
 import orjson
 import typer
@@ -21,10 +22,12 @@ from worker.commands.ctl_view import live, show
 from worker.commands.fleet import open_fleet
 from worker.commands.live_report import follow_events
 from worker.commands.orders import Order, Outcome, Watch, carry_out, parts_of
-from worker.commands.registry_changes import Rollouts
 from worker.commands.swap_figures import SwapFigures
 from worker.errors import ModelRejected, Unavailable
 from worker.serving.rollout import CANARY, SHADOW
+
+if TYPE_CHECKING:
+    from worker.commands.registry_changes import Rollouts
 
 _ALL_PERCENT = 100.0
 
@@ -48,6 +51,13 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
 
 
+def _rollouts(tracking_uri: str, name: str) -> "Rollouts":
+    # Every `heimdall` command imports this module: MLflow is imported when one needs it.
+    from worker.commands.registry_changes import Rollouts  # noqa: PLC0415
+
+    return Rollouts(tracking_uri, name)
+
+
 @app.command()
 def promote(
     version: o.Version,
@@ -60,7 +70,7 @@ def promote(
     json: o.AsJson = False,
 ) -> None:
     """Let a version be production."""
-    rollouts = Rollouts(tracking_uri, name)
+    rollouts = _rollouts(tracking_uri, name)
     order = Order(f"promote {version}", "reload", name, change=lambda: rollouts.promote(version))
     _run(url, order, timeout, json=json, report=report)
 
@@ -75,7 +85,7 @@ def rollback(
     json: o.AsJson = False,
 ) -> None:
     """Go back to the version before production's, and mark the one that is left as failed."""
-    rollouts, user = Rollouts(tracking_uri, name), _user(url)
+    rollouts, user = _rollouts(tracking_uri, name), _user(url)
     _run(url, Order("rollback", "reload", name, change=lambda: rollouts.rollback(user)), timeout, json=json)
 
 
@@ -92,7 +102,7 @@ def canary(
     json: o.AsJson = False,
 ) -> None:
     """Try a version on a share of the sessions, or end the trial."""
-    rollouts = Rollouts(tracking_uri, name)
+    rollouts = _rollouts(tracking_uri, name)
     if _one_of(version, off=off) is None:
         order = Order("canary --off", "reload", name, change=lambda: rollouts.end(CANARY))
     else:
@@ -114,7 +124,7 @@ def shadow(
     json: o.AsJson = False,
 ) -> None:
     """Run a version beside production without effect on replies, or end that."""
-    rollouts = Rollouts(tracking_uri, name)
+    rollouts = _rollouts(tracking_uri, name)
     if _one_of(version, off=off) is None:
         order = Order("shadow --off", "reload", name, change=lambda: rollouts.end(SHADOW))
     else:
@@ -134,7 +144,7 @@ def pause(
     json: o.AsJson = False,
 ) -> None:
     """Take no jobs: the whole fleet, those to come included; or one worker."""
-    rollouts, user = Rollouts(tracking_uri, name), _user(url)
+    rollouts, user = _rollouts(tracking_uri, name), _user(url)
     change = None if instance else lambda: rollouts.pause(user, reason)
     _run(url, Order("pause", "pause", name, instance, change), timeout, json=json)
 
@@ -150,7 +160,7 @@ def resume(
     json: o.AsJson = False,
 ) -> None:
     """Take jobs again: the whole fleet, or one worker unless the fleet is paused."""
-    rollouts = Rollouts(tracking_uri, name)
+    rollouts = _rollouts(tracking_uri, name)
     _run(url, Order("resume", "resume", name, instance, None if instance else rollouts.resume), timeout, json=json)
 
 
@@ -166,7 +176,7 @@ def drain(
     json: o.AsJson = False,
 ) -> None:
     """Pause, and wait until nothing is held any more."""
-    rollouts, user = Rollouts(tracking_uri, name), _user(url)
+    rollouts, user = _rollouts(tracking_uri, name), _user(url)
     change = None if instance else lambda: rollouts.pause(user, reason)
     _run(url, Order("drain", "drain", name, instance, change), timeout, json=json)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.control import ALL_WORKERS, CommandReply
+from worker.commands.change import Change
 from worker.commands.fleet import Answers, Fleet, all_of
-from worker.commands.registry_changes import Change
 from worker.serving.rollout import PRODUCTION
 
 Watch = Callable[["Outcome"], None]

@@ -1,9 +1,9 @@
 """Changes of the roll-out in the registry, each made once by an operator with an operator's credentials. Blocking."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from worker.commands.change import Change
 from worker.errors import ModelRejected
 from worker.serving.registry import PARTS, Registry
 from worker.serving.rollout import (
@@ -17,19 +17,6 @@ from worker.serving.rollout import (
     RegistryView,
     plan_rollout,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What was changed, and what a worker that follows the registry serves from then on.
-
-    Attributes:
-        said: each thing done, for people.
-        parts: part → version, as `plan_rollout` reads the registry afterwards; empty where nothing can serve.
-    """
-
-    said: tuple[str, ...]
-    parts: dict[str, str]
 
 
 class Rollouts(Registry):

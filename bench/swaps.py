@@ -77,7 +77,7 @@ def measure(swaps: int, rate: float = RATE, pause_s: float = 2.0) -> SwapFigures
         try:
             asyncio.run(_swap_all(stack, workers, swaps, pause_s, run))
         except LocalStackError as error:
-            tails = [f"--- {worker.http_url}\n{worker.log_text()[-TAIL:]}" for worker in workers]
+            tails = [f"--- {worker.http_url}\n{_told(worker)}" for worker in workers]
             raise LocalStackError("\n".join([str(error), *tails])) from error
         run.sent = load.stop()
     return figures(run)
@@ -202,6 +202,12 @@ def _rss(workers: Sequence[ServiceProcess]) -> tuple[int, ...]:
 def _status(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _told(worker: ServiceProcess) -> str:
+    """The end of a worker's log, without the lines of single jobs."""
+    lines = [line for line in worker.log_text().splitlines() if '"job_id"' not in line]
+    return "\n".join(lines)[-TAIL:]
 
 
 def _mib(sizes: Sequence[int]) -> str:

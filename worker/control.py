@@ -149,6 +149,9 @@ class Control:
             return self._reply(command, ok=True, detail=await self._act(command, fleet=fleet))
         except HeimdallError as error:
             return self._reply(command, ok=False, detail=str(error))
+        except Exception as error:
+            log.exception("control.failed", command=command.command, command_id=command.command_id)
+            return self._reply(command, ok=False, detail=f"failed unexpectedly: {type(error).__name__}: {error}")
 
     async def _act(self, command: Command, *, fleet: bool) -> str:
         match command:

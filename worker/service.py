@@ -20,6 +20,7 @@ from worker.config import Settings
 from worker.control import Control
 from worker.errors import HeimdallError
 from worker.locating import Locator
+from worker.memory import return_memory_soon
 from worker.model_pages import ModelPages
 from worker.operations import Operations
 from worker.pipeline import Pipeline
@@ -242,6 +243,7 @@ class Service:
 
     def _on_retired(self, version: ModelVersion) -> None:
         self._trial.forget(version)
+        return_memory_soon()
         log.info("model.retired", name=version.record.name, version=version.label)
         rollout = self._models.current
         if rollout is None or version.label not in {serving.label for serving in rollout.versions}:

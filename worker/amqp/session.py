@@ -68,6 +68,8 @@ class AmqpSession:
         self.idle.set()
         self._confirm_timeout = confirm_timeout
         self._ledger = AckLedger()
+        # What the ledger asks for holds only while no other frames come in between.
+        self._settling = asyncio.Lock()
         # The connection holds its channels weakly.
         self._jobs: AbstractChannel
         self._out: AbstractChannel
@@ -131,8 +133,9 @@ class AmqpSession:
         On a session that was lost this does nothing: the broker delivers them again.
         """
         finished = {tag_of(message): message for message in messages}
-        for tag, multiple in self._ledger.finish(set(finished)):
-            await self._settle(partial(finished[tag].ack, multiple=multiple))
+        async with self._settling:
+            for tag, multiple in self._ledger.finish(set(finished)):
+                await self._settle(partial(finished[tag].ack, multiple=multiple))
 
     async def release(self, messages: Iterable[AbstractIncomingMessage]) -> int:
         """Give messages back to the queue, unfinished; those settled already are left out.
@@ -141,10 +144,11 @@ class AmqpSession:
             How many were released.
         """
         released = 0
-        for message in messages:
-            if self._ledger.drop(tag_of(message)):
-                await self._settle(partial(message.nack, requeue=True))
-                released += 1
+        async with self._settling:
+            for message in messages:
+                if self._ledger.drop(tag_of(message)):
+                    await self._settle(partial(message.nack, requeue=True))
+                    released += 1
         return released
 
     def holds(self, message: AbstractIncomingMessage) -> bool:

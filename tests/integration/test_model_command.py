@@ -109,7 +109,7 @@ def test_a_version_is_registered_and_serves(run: Run, model: Path, tracking_uri:
     assert f"{name} version 1 is registered, {file_digest(model)}" in ran.stdout
     assert "Workers take it on `heimdall ctl reload`" in ran.stdout
     registry = Registry(tracking_uri, name)
-    record = registry.production()
+    record = registry.find(alias="production")
     assert (record.version, record.digest) == ("1", file_digest(model))
     assert record.metrics == {"accuracy_m": 2536.5, "loss": 1e-3}
     with registry.download(record) as directory:
@@ -160,7 +160,7 @@ def test_what_fails_is_not_registered(run: Run, bad: Path, name: str) -> None:
 def test_a_damaged_version_is_found(run: Run, model: Path, tracking_uri: str, name: str) -> None:
     """The digest of the registry is compared with the file that comes."""
     run("register", model, "--alias", "production")
-    source = Path(Registry(tracking_uri, name).production().source.removeprefix("file://"))
+    source = Path(Registry(tracking_uri, name).find(alias="production").source.removeprefix("file://"))
     damaged = onnx.load(model)
     helper.set_model_props(damaged, {METADATA_KEY: json.dumps(proven(card={"x": 1}))})
     onnx.save(damaged, source / "model.onnx")

@@ -9,6 +9,24 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import ServiceProcess
 
+UPSTREAM = [
+    "inference_latency_ms",
+    "preprocessing_latency_ms",
+    "onnx_latency_ms",
+    "cache_hits_total",
+    "cache_misses_total",
+    "cache_hit_rate",
+    "redis_memory_bytes",
+    "inference_requests_total",
+    "inference_errors_total",
+    "inference_active_requests",
+    "model_reloads_total",
+    "model_loaded",
+    "model_inference_count_total",
+    "model_accuracy_meters",
+]
+"""Names that existing dashboards of the Heimdall system use, exactly."""
+
 
 def get(worker: ServiceProcess, path: str) -> tuple[int, str]:
     """Status and body of a page."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.geo.ellipse import is_positive_definite
-from worker.geo.wgs84 import enu_to_wgs84, metres_per_degree, normalise_longitude
+from worker.geo.wgs84 import enu_to_wgs84, metres_per_degree, normalise_longitude, plane_to_wgs84
 from worker.serving.contract import ModelContract
 
 Outputs = Mapping[str, NDArray[np.generic]]
@@ -88,7 +88,7 @@ def _positions(
     if position.frame == "enu_m":
         if position.metres_per_degree is None:
             return _moved(origin, east, north)
-        north, east = north / position.metres_per_degree[0], east / position.metres_per_degree[1]
+        return plane_to_wgs84(origin[:, 0], origin[:, 1], east, north, position.metres_per_degree)
     if position.frame != "wgs84_deg":
         north, east = origin[:, 0] + north, origin[:, 1] + east
     return north, normalise_longitude(east)

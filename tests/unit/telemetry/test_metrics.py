@@ -5,24 +5,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.problems import ErrorCode
+from tests.support.metrics import UPSTREAM
 from worker.telemetry.metrics import STAGES, Metrics
 
-UPSTREAM = [
-    "inference_latency_ms",
-    "preprocessing_latency_ms",
-    "onnx_latency_ms",
-    "cache_hits_total",
-    "cache_misses_total",
-    "cache_hit_rate",
-    "redis_memory_bytes",
-    "inference_requests_total",
-    "inference_errors_total",
-    "inference_active_requests",
-    "model_reloads_total",
-    "model_loaded",
-    "model_inference_count_total",
-    "model_accuracy_meters",
-]
 CLOSED_LABELS = {"outcome", "version", "code", "error_type", "stage", "level", "result", "name", "alias", "le"}
 
 

@@ -90,8 +90,8 @@ $(READY): $(VENV)/.dependencies pyproject.toml
 .PHONY: lock
 lock: $(READY) ## Resolve every lock file anew
 	@$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
-	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker --group dev -o requirements/dev.lock
-	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker -o requirements/worker.lock
+	@$(UV_COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements/dev.lock
+	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker --extra s3 --extra tracing -o requirements/worker.lock
 	@$(UV_COMPILE) --upgrade deploy/requirements/mlflow.in -o deploy/requirements/mlflow.lock
 
 .PHONY: clean

@@ -20,7 +20,7 @@ FLAGS: Final[dict[Flag, str]] = {
 }
 _KILOMETRE_M: Final = 1000.0
 _MS_PER_S: Final = 1000.0
-_DIGEST_SHOWN: Final = 19  # "sha256:" and twelve digits
+_DIGEST_SHOWN: Final = 19  # "blake3:" and twelve digits
 
 
 def describe_answer(name: str, answer: Answer) -> RenderableType:

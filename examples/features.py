@@ -69,6 +69,7 @@ class FeaturePath:
     def __init__(self, contract: ModelContract) -> None:
         self._plan = FeaturePlan(contract)
         self._admission = Admission(contract)
+        self._level = contract.level
 
     def __call__(self, scenes: Iterable[FreshScene]) -> dict[str, npt.NDArray[Any]]:
         """Input tensors of a batch of scenes, one row each."""
@@ -81,6 +82,6 @@ class FeaturePath:
     def _item(self, scene: FreshScene) -> Item:
         recording = read_sigmf(json.dumps(scene.metadata), scene.body)
         self._admission.check(recording)
-        capture = decode_capture(recording, 0)
+        capture = decode_capture(recording, 0, self._level)
         seats = self._admission.seat(capture.receivers, recording.channels, lambda: self._plan.powers(capture))
         return Item(capture, seats)

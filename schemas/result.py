@@ -14,7 +14,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Flag = Literal["few_receivers", "outside_area", "clipped", "stale"]
 InputDigest = Annotated[
-    str, Field(pattern="^sha256:[0-9a-f]{64}$", description="Digest of publisher, metadata and body of the job.")
+    str, Field(pattern="^blake3:[0-9a-f]{64}$", description="Digest of publisher, metadata and body of the job.")
 ]
 
 

@@ -111,8 +111,8 @@ def _decode(sample: Sample) -> Item | None:
     assert job.version is not None
     started = time.perf_counter()
     try:
-        capture = decode_capture(job.recording, sample.index)
         plan = job.version.plan
+        capture = decode_capture(job.recording, sample.index, job.version.contract.level)
         seats = job.version.admission.seat(capture.receivers, job.recording.channels, lambda: plan.powers(capture))
     except JobError as error:
         sample.error = error

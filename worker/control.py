@@ -23,7 +23,8 @@ from schemas.control import (
     ServedVersion,
 )
 from worker.amqp.delivery import refuse_reply_to
-from worker.amqp.session import STEP_TIMEOUT_S, AmqpSession, Publication
+from worker.amqp.publishing import Publication
+from worker.amqp.session import STEP_TIMEOUT_S, AmqpSession
 from worker.errors import HeimdallError, Unavailable
 from worker.serving.model import Models
 from worker.telemetry.metrics import Metrics

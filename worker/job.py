@@ -1,9 +1,9 @@
 """A job on its way through a micro-batch: what was read, what was computed, what is answered."""
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from schemas.job import JSON_CONTENT_TYPE, PROBLEM_CONTENT_TYPE
@@ -75,13 +75,23 @@ class Timings:
     inference: float = 0.0
     geometry: float = 0.0
 
+    def by_stage(self) -> tuple[tuple[str, float], ...]:
+        """Name and seconds of each."""
+        return (
+            ("queue", self.queue),
+            ("decode", self.decode),
+            ("features", self.features),
+            ("inference", self.inference),
+            ("geometry", self.geometry),
+        )
+
 
 @dataclass(eq=False, slots=True)
 class Job:
     """A job from delivery to settlement.
 
     Attributes:
-        body_digest: SHA-256 of the body.
+        body_digest: BLAKE3 of the body.
         input_digest: of publisher, content type, metadata and body, as outcomes carry it.
         recording: once read.
         version: the model version that serves it, once chosen.
@@ -128,7 +138,7 @@ class Job:
     def digest_input(self) -> None:
         """Compute both digests; the body is read once."""
         delivery = self.delivery
-        self.body_digest = hashlib.sha256(delivery.body).digest()
+        self.body_digest = blake3(delivery.body).digest()
         sigmf = delivery.sigmf or b""
         parts = (
             (delivery.user_id or "").encode(),
@@ -136,7 +146,6 @@ class Job:
             sigmf.encode() if isinstance(sigmf, str) else sigmf,
             self.body_digest,
         )
-        digest = hashlib.sha256()
-        for part in parts:  # With lengths, so that no two different inputs concatenate to the same bytes.
-            digest.update(len(part).to_bytes(8, "big") + part)
-        self.input_digest = f"sha256:{digest.hexdigest()}"
+        # With lengths, so that no two different inputs concatenate to the same bytes.
+        described = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        self.input_digest = f"blake3:{blake3(described).hexdigest()}"

@@ -5,7 +5,7 @@ from typing import Any, Final
 from schemas import events
 from schemas.job import MAX_SESSION_ID, MAX_SIGMF_HEADER_BYTES
 from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
-from worker.amqp.session import Publication
+from worker.amqp.publishing import Publication
 from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
 from worker.job import Job
 from worker.results import event_bodies
@@ -80,7 +80,7 @@ def dead_letter(job: Job, instance: str) -> Publication:
 
 
 def _original(job: Job) -> dict[str, Any]:
-    raw = job.delivery.message.headers or {}
+    raw = job.delivery.message.headers
     kept = {name: raw[name] for name in _REPLAYED if name in raw and _is_valid_size(name, raw[name])}
     # Bytes can be read from a header but not written to one.
     return {name: v.decode(errors="replace") if isinstance(v, bytes) else v for name, v in kept.items()}

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import orjson
@@ -23,6 +24,7 @@ _PAIR = 2  # [i, q]
 _JSON_DATATYPE = Datatype.parse("cf32_le")  # what the numbers of a JSON job become
 
 Model = TypeVar("Model", SigmfMetadata, JsonJob)
+Level = Literal["dbfs", "dbm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,12 @@ class IqCapture:
     """One sample to locate: what all receivers heard at once.
 
     Attributes:
-        samples: (R, N) complex64, full scale = 1.
+        samples: (R, N) complex64, this capture's own; full scale = 1, or |x|² in milliwatts where it was read in dBm.
         sample_rate: hertz; None where a JSON job leaves it to the model.
         center_frequency_hz: None where unknown.
         receivers: one per row of `samples`; empty where the job names none.
         clipped: over 1 % of the samples are at full scale.
+        level: what |x|² is relative to.
     """
 
     samples: NDArray[np.complex64]
@@ -42,6 +45,7 @@ class IqCapture:
     center_frequency_hz: float | None
     receivers: tuple[Receiver, ...]
     clipped: bool
+    level: Level = "dbfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,14 @@ def read_json(body: bytes) -> Recording:
     )
 
 
-def decode_capture(recording: Recording, index: int) -> IqCapture:
+def decode_capture(recording: Recording, index: int, level: Level = "dbfs") -> IqCapture:
     """Decode one sample to locate; only its own bytes are touched.
+
+    Args:
+        recording: of the job.
+        index: of the sample.
+        level: `dbm` scales each receiver by its `full_scale_dbm`, so that |x|² is the power, in milliwatts, that a tone
+            had at the antenna; `dbfs` leaves full scale at 1.
 
     Raises:
         MalformedIq, NonFiniteIq: see `worker.dsp.datatypes.decode`.
@@ -163,14 +173,24 @@ def decode_capture(recording: Recording, index: int) -> IqCapture:
         body = memoryview(recording.body)[start * frame : (start + count) * frame]
         samples = decode(body, datatype, recording.channels)
     else:
-        samples = recording.body[index]
+        samples = recording.body[index].copy()
+    clipped = full_scale_fraction(samples, datatype) > CLIPPED_FRACTION
+    if level == "dbm":
+        samples.view(np.float32)[...] *= _gains(recording.receivers)  # Four times faster than as complex numbers.
     return IqCapture(
         samples=samples,
         sample_rate=recording.sample_rate,
         center_frequency_hz=recording.center_frequency_hz,
         receivers=recording.receivers,
-        clipped=full_scale_fraction(samples, datatype) > CLIPPED_FRACTION,
+        clipped=clipped,
+        level=level,
     )
+
+
+def _gains(receivers: Sequence[Receiver]) -> NDArray[np.float32]:
+    """Factor of each receiver, (R, 1); admission has seen to it that every one states its full scale."""
+    gains = [10 ** (r.full_scale_dbm / 20) for r in receivers if r.full_scale_dbm is not None]
+    return np.array(gains, np.float32)[:, np.newaxis]
 
 
 def _parse_json(text: str | bytes, what: str) -> Any:
@@ -222,6 +242,8 @@ def _ranges(samples: Sequence[SampleRange] | None, length: int) -> tuple[tuple[i
 
 def _complex_array(iq: Any, pointer: str) -> NDArray[np.complex64]:
     shape = "[N][2] or [receiver][N][2]"
+    if _scalars(iq) - {int, float, list}:
+        raise MalformedIq(f"{pointer} holds something other than numbers: it must be {shape}")
     try:
         pairs = np.asarray(iq)
     except ValueError:
@@ -234,6 +256,17 @@ def _complex_array(iq: Any, pointer: str) -> NDArray[np.complex64]:
         raise NonFiniteIq(f"{pointer} holds a number beyond single precision; full scale is 1")
     flat = np.ascontiguousarray(pairs, dtype=np.float32).view(np.complex64)[..., 0]
     return flat[np.newaxis] if flat.ndim == 1 else flat
+
+
+def _scalars(nested: list[Any]) -> set[type]:
+    """Types at the bottom of nested lists; `list` among them where some lie deeper than others.
+
+    One long text among many numbers would make numpy give every number as many bytes as the text has.
+    """
+    level: list[Any] = nested
+    while (kinds := set(map(type, level))) == {list}:
+        level = list(chain.from_iterable(level))
+    return kinds
 
 
 def _check_receivers(receivers: Sequence[Receiver] | None, channels: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from schemas import events
+from schemas.geo import Point
 from schemas.time import format_datetime_ns, parse_datetime_ns
 from worker.errors import InferenceFailed, JobError
 from worker.geo.ellipse import ErrorEllipse, error_ellipses, principal_axes
@@ -45,7 +46,8 @@ def encode_results(jobs: Sequence[Job], *, stale_after_s: float) -> None:
         jobs: decoded; samples have a fix or an error.
         stale_after_s: age from which a result is flagged.
     """
-    started = time.perf_counter()
+    started, now_ns = time.perf_counter(), time.time_ns()
+    timestamp = format_datetime_ns(now_ns)
     predictions: dict[Sample, dict[str, Any]] = {}
     located = [sample for job in jobs if job.error is None for sample in job.samples if sample.fix is not None]
     for version, samples in _by_version(located).items():
@@ -57,7 +59,8 @@ def encode_results(jobs: Sequence[Job], *, stale_after_s: float) -> None:
         if error is not None:
             job.outcome = error_outcome(job, error)
         else:
-            job.outcome = _result_outcome(job, predictions, stale_after_s)
+            fields = _job_fields(job, now_ns, timestamp)
+            job.outcome = _result_outcome(job, fields, predictions, stale_after_s)
 
 
 def error_outcome(job: Job, error: JobError, *, storable: bool = True) -> Outcome:
@@ -182,7 +185,7 @@ def _receivers(sample: Sample) -> dict[str, Any]:
     assert seats is not None
     named = recording.receivers
     used = [
-        {"id": named[channel].id, "geolocation": named[channel].geolocation.model_dump(mode="json")}
+        {"id": named[channel].id, "geolocation": _point(named[channel].geolocation)}
         if named
         else {"id": f"channel {channel}", "geolocation": None}
         for channel in seats.occupied[1].tolist()
@@ -191,15 +194,19 @@ def _receivers(sample: Sample) -> dict[str, Any]:
     return {"receivers_used": used, "receivers_ignored": ignored}
 
 
+def _point(place: Point) -> dict[str, Any]:
+    return {"type": "Point", "coordinates": place.coordinates}
+
+
 def _flags(sample: Sample, *, outside: bool) -> list[str]:
     few = sample.seats is not None and sample.seats.few
     found = {"few_receivers": few, "outside_area": outside, "clipped": sample.clipped}
     return [flag for flag, stands in found.items() if stands]
 
 
-def _result_outcome(job: Job, predictions: dict[Sample, dict[str, Any]], stale_after_s: float) -> Outcome:
-    now_ns = time.time_ns()
-    fields = _job_fields(job, now_ns)
+def _result_outcome(
+    job: Job, fields: dict[str, Any], predictions: dict[Sample, dict[str, Any]], stale_after_s: float
+) -> Outcome:
     timings = _timings(job)
     measured = {"inference_time_ms": timings["inference"], "timings_ms": timings}
     age_ms = fields["age_ms"]
@@ -213,16 +220,20 @@ def _result_outcome(job: Job, predictions: dict[Sample, dict[str, Any]], stale_a
             answers.append(prediction | {"flags": prediction["flags"] + stale})
     assert job.recording is not None
     if not job.recording.batch:
-        return Outcome(orjson.dumps(fields | answers[0] | measured), None)
+        return Outcome(_json(fields | answers[0] | measured), None)
     predicted = [a if "code" in a else a | {"sample": s.index} for a, s in zip(answers, job.samples, strict=True)]
     totals = {
         "total_time_ms": timings["total"],
         "samples_per_second": len(predicted) / max(timings["total"] / 1000, 1e-9),
     }
-    return Outcome(orjson.dumps(fields | {"predictions": predicted} | totals | measured), None)
+    return Outcome(_json(fields | {"predictions": predicted} | totals | measured), None)
 
 
-def _job_fields(job: Job, now_ns: int) -> dict[str, Any]:
+def _json(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _job_fields(job: Job, now_ns: int, timestamp: str) -> dict[str, Any]:
     assert job.version is not None
     assert job.recording is not None
     captured = job.capture_time
@@ -230,7 +241,7 @@ def _job_fields(job: Job, now_ns: int) -> dict[str, Any]:
         "job_id": job.job_id,
         "session_id": job.session_id,
         "capture_time": captured,
-        "timestamp": format_datetime_ns(now_ns),
+        "timestamp": timestamp,
         "age_ms": (now_ns - parse_datetime_ns(captured)) / _NS_PER_MS if captured else None,
         "model": job.version.reference(),
         "model_version": job.version.record.version,

@@ -10,7 +10,7 @@ import structlog
 
 from worker.amqp.session import AmqpSession
 from worker.errors import JobIdConflict, Unavailable
-from worker.job import Job
+from worker.job import Job, Outcome
 from worker.outgoing import dead_letter, event_publications, is_dead, reply
 from worker.results import error_outcome, stored_outcome
 from worker.store.outcomes import Outcomes
@@ -53,8 +53,7 @@ class Settler:
             await self._answer(session, members)
             await session.ack(job.delivery.message for job in members)
         await self._outcomes.clear_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
-        for job in jobs:
-            self._count(job)
+        self._count(jobs)
 
     async def _store(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -96,44 +95,46 @@ class Settler:
         # What is given back in good order did not crash the worker.
         await self._outcomes.forgive_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
 
-    def _count(self, job: Job) -> None:
-        outcome = job.outcome
-        assert outcome is not None
-        metrics = self._metrics
-        metrics.jobs.labels("error" if outcome.error else "result").inc()
-        if not outcome.fresh:
-            metrics.repeats.inc()
-            return
-        if outcome.error is not None:
-            metrics.failed(outcome.error)
-            log.info(
-                "job.failed",
-                job_id=job.job_id,
-                correlation_id=job.delivery.correlation_id,
-                code=outcome.error,
-                reason=outcome.reason,
-            )
-            if is_dead(job):
-                metrics.dead_letters.labels(outcome.error).inc()
-            return
-        self._observe(job)
+    def _count(self, jobs: Sequence[Job]) -> None:
+        located: dict[str, list[Job]] = {}
+        for job in jobs:
+            outcome = job.outcome
+            assert outcome is not None
+            if not outcome.fresh:
+                self._metrics.repeats.inc()
+            elif outcome.error is not None:
+                self._count_failure(job, outcome)
+            elif job.version is not None:
+                located.setdefault(job.version.label, []).append(job)
+        errors = sum(job.outcome is not None and job.outcome.error is not None for job in jobs)
+        self._metrics.ended(results=len(jobs) - errors, errors=errors)
+        for version, members in located.items():
+            self._observe(version, members)
 
-    def _observe(self, job: Job) -> None:
-        metrics, timings = self._metrics, job.timings
-        total = time.monotonic() - job.delivery.received
-        assert job.version is not None
-        located = sum(sample.error is None for sample in job.samples)
-        metrics.samples.labels(job.version.label).inc(located)
-        metrics.up_inferences.inc(located)
-        metrics.job.labels(job.version.label).observe(total)
-        self._performance.record(job.version.label, total, located)
-        metrics.up_inference.observe(1000 * total)
-        for stage in ("queue", "decode", "features", "inference", "geometry"):
-            metrics.stage.labels(stage).observe(getattr(timings, stage))
-        metrics.stage.labels("total").observe(total)
-        log.debug(
-            "job.located", job_id=job.job_id, correlation_id=job.delivery.correlation_id, version=job.version.label
+    def _count_failure(self, job: Job, outcome: Outcome) -> None:
+        code = outcome.error or ""
+        self._metrics.failed(code)
+        log.info(
+            "job.failed",
+            job_id=job.job_id,
+            correlation_id=job.delivery.correlation_id,
+            code=code,
+            reason=outcome.reason,
         )
+        if is_dead(job):
+            self._metrics.dead_letters.labels(code).inc()
+
+    def _observe(self, version: str, jobs: Sequence[Job]) -> None:
+        now, located = time.monotonic(), 0
+        for job in jobs:
+            total = now - job.delivery.received
+            samples = sum(sample.error is None for sample in job.samples)
+            located += samples
+            self._performance.record(version, total, samples)
+            self._metrics.located(version, total, job.timings.by_stage())
+            log.debug("job.located", job_id=job.job_id, correlation_id=job.delivery.correlation_id, version=version)
+        self._metrics.samples.labels(version).inc(located)
+        self._metrics.up_inferences.inc(located)
 
 
 def take_stored(job: Job, body: bytes) -> None:

@@ -1,10 +1,10 @@
 """`input_digest` can be computed from docs/wire.md alone."""
 
-import hashlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from worker.job import Job
 
@@ -13,8 +13,8 @@ BODY = b"\x00\x01" * 8
 
 def recipe(user_id: str, content_type: str, sigmf: str, body: bytes) -> str:
     """As the page says: four parts, each with its length as eight bytes before it."""
-    parts = (user_id.encode(), content_type.encode(), sigmf.encode(), hashlib.sha256(body).digest())
-    return "sha256:" + hashlib.sha256(b"".join(len(p).to_bytes(8, "big") + p for p in parts)).hexdigest()
+    parts = (user_id.encode(), content_type.encode(), sigmf.encode(), blake3(body).digest())
+    return "blake3:" + blake3(b"".join(len(p).to_bytes(8, "big") + p for p in parts)).hexdigest()
 
 
 @pytest.mark.parametrize(

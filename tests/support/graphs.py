@@ -295,3 +295,4 @@ class _Capture:
     sample_rate: float = SAMPLE_RATE
     center_frequency_hz: float | None = None
     clipped: bool = False
+    level: str = "dbfs"

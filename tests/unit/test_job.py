@@ -1,7 +1,7 @@
-import hashlib
 from itertools import combinations
 
 import pytest
+from blake3 import blake3
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,14 +22,14 @@ def job_of(message):
 
 def test_the_body_digest_is_that_of_the_body():
     """SHA-256, raw."""
-    assert job_of(Message(body=b"abc")).body_digest == hashlib.sha256(b"abc").digest()
+    assert job_of(Message(body=b"abc")).body_digest == blake3(b"abc").digest()
 
 
 def test_the_input_digest_names_its_algorithm():
     """As results carry it."""
     digest = job_of(Message()).input_digest
-    assert digest.startswith("sha256:")
-    assert len(digest) == len("sha256:") + 64
+    assert digest.startswith("blake3:")
+    assert len(digest) == len("blake3:") + 64
 
 
 def test_publisher_type_metadata_and_body_tell_inputs_apart():

@@ -272,6 +272,27 @@ def test_clipping_is_more_than_a_hundredth_at_full_scale():
     assert decode_capture(read_sigmf(header, codes.tobytes()), 0).clipped
 
 
+def test_in_dbm_a_full_scale_tone_has_its_power_at_the_antenna():
+    """The full scale of each receiver scales its samples, so that |x|² is in milliwatts; clipping is judged before."""
+    stated = [
+        receiver | {"full_scale_dbm": level} for receiver, level in zip(receivers(2), (-30.0, -50.0), strict=True)
+    ]
+    ones = np.ones((256, 2), "<c8").tobytes()
+    recording = read_sigmf(sigmf(2, **{"heimdall:receivers": stated}), ones)
+    capture = decode_capture(recording, 0, "dbm")
+    powers = 10 * np.log10(np.mean(np.abs(capture.samples) ** 2, axis=1))
+    np.testing.assert_allclose(powers, [-30.0, -50.0], atol=1e-4)
+    assert (capture.level, capture.clipped) == ("dbm", True)
+
+
+def test_levels_of_a_json_job_are_applied_once():
+    """A sample that is decoded again, as the canary's failures are, is the same again."""
+    stated = [receivers(1)[0] | {"full_scale_dbm": -20.0}]
+    recording = read_json(json_job(iq_data=[[1, 0]] * 4, receivers=stated, sample_rate=48_000))
+    first, again = (decode_capture(recording, 0, "dbm").samples for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
 def test_the_description_is_all_that_decides_the_features():
     """Datatype, channels, rate, frequency and receivers tell inputs apart; times and names of fields do not."""
     body = tone(channels=2)

@@ -378,10 +378,10 @@ def test_a_bug_fails_its_own_job_alone(version, monkeypatch):
     """What is not foreseen is `internal`; neighbours are read and computed all the same."""
     decode, read_one = compute.decode_capture, compute.read_sigmf
 
-    def broken_decode(recording, index):
+    def broken_decode(recording, index, level):
         if recording.receivers[0].id == "bug":
             raise KeyError("decode")
-        return decode(recording, index)
+        return decode(recording, index, level)
 
     def broken_read(header, body):
         if b"bug" in body:

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
 from schemas.job import (
@@ -19,6 +18,7 @@ from schemas.job import (
 )
 from schemas.problems import ProblemError
 from worker.amqp.frames import UNREADABLE
+from worker.amqp.message import Message
 from worker.amqp.session import AmqpSession
 from worker.errors import JobError, MalformedEnvelope, TooLarge
 
@@ -39,7 +39,7 @@ class Delivery:
 
     Attributes:
         session: that delivered it, and alone can settle it.
-        message: of the library.
+        message: as the broker delivered it.
         job_id: None where the message has no valid one.
         reply_to: None where there is none, or where the one there is was refused.
         headers: as validated; the defaults where they are not valid.
@@ -51,7 +51,7 @@ class Delivery:
     """
 
     session: AmqpSession
-    message: AbstractIncomingMessage
+    message: Message
     job_id: str | None
     content_type: str
     correlation_id: str | None
@@ -86,7 +86,7 @@ class Delivery:
         return max(0.0, time.time() - stamp.timestamp()) if stamp else None
 
 
-def read_delivery(session: AmqpSession, message: AbstractIncomingMessage, max_body_bytes: int) -> Delivery:
+def read_delivery(session: AmqpSession, message: Message, max_body_bytes: int) -> Delivery:
     """Check the envelope of a message. Never raises: what is wrong stands in `problem`."""
     problem: JobError | None = None
     headers = _DEFAULTS
@@ -119,7 +119,7 @@ def read_delivery(session: AmqpSession, message: AbstractIncomingMessage, max_bo
     )
 
 
-def _check_properties(message: AbstractIncomingMessage) -> None:
+def _check_properties(message: Message) -> None:
     if not message.message_id or not JOB_ID.fullmatch(message.message_id):
         raise MalformedEnvelope(
             f"message_id is {message.message_id!r:.140}; it must be the job id, 1-128 of A-Z a-z 0-9 . _ -"

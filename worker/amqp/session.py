@@ -8,19 +8,21 @@ Two connections, because an alarm of the broker blocks those that publish.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import aio_pika
+import aiormq.abc
 import aiormq.exceptions
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from worker.amqp.flow import Flow
 from worker.amqp.frames import tolerate_bad_content
 from worker.amqp.ledger import AckLedger
+from worker.amqp.message import Message, message_of
+from worker.amqp.publishing import Publication, Publisher
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
 
@@ -32,20 +34,6 @@ HEARTBEAT_S: Final = 10
 STEP_TIMEOUT_S: Final = 15.0
 LOST: Final = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
 """What the library raises when a channel or connection is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A message to publish, and whether somebody must take it."""
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    content_type: str
-    mandatory: bool = False
-    persistent: bool = False
-    correlation_id: str | None = None
-    headers: dict[str, Any] = field(default_factory=dict)
 
 
 class AmqpSession:
@@ -74,8 +62,9 @@ class AmqpSession:
         self._jobs: AbstractChannel
         self._out: AbstractChannel
         self.control: AbstractChannel
-        self._queue: AbstractQueue
-        self._exchanges: dict[str, Any] = {}
+        self._inbox: aiormq.abc.AbstractChannel
+        self._publisher: Publisher
+        self._queue = ""
 
     async def prepare(self, topology: Topology, prefetch_count: int) -> None:
         """Open the channels and establish the topology."""
@@ -84,12 +73,14 @@ class AmqpSession:
         self._out = await self._channel(self.publisher, on_return_raises=True)
         self._jobs = await self._channel(self.consumer, publisher_confirms=False)
         self.control = await self._channel(self.consumer, publisher_confirms=False)
-        self._queue = await topology.establish(self._jobs, STEP_TIMEOUT_S)
+        self._queue = (await topology.establish(self._jobs, STEP_TIMEOUT_S)).name
         await self._jobs.set_qos(prefetch_count=prefetch_count, timeout=STEP_TIMEOUT_S)
-        underlay = await self._jobs.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(self._on_lost)
+        # Below the library's message objects, which cost more than the frames they are made of.
+        self._inbox = await self._jobs.get_underlay_channel()
+        self._inbox.on_consumer_cancel_callbacks.add(self._on_lost)
+        self._publisher = Publisher(await self._out.get_underlay_channel())
 
-    async def consume(self, flow: Flow, take: Callable[[AbstractIncomingMessage], None]) -> None:
+    async def consume(self, flow: Flow, take: Callable[[Message], None]) -> None:
         """Consume while the flow is open. Ends only by an exception or cancellation.
 
         Args:
@@ -97,17 +88,19 @@ class AmqpSession:
             take: gets each message; must not block or raise.
         """
 
-        async def on_message(message: AbstractIncomingMessage) -> None:
-            self._ledger.deliver(tag_of(message))
+        async def on_message(delivered: aiormq.abc.DeliveredMessage) -> None:
+            message = message_of(delivered)
+            self._ledger.deliver(message.delivery_tag)
             take(message)
 
         while True:
             await flow.wait(open_=True)
-            consumer_tag = await self._queue.consume(on_message, timeout=STEP_TIMEOUT_S)
+            consumer = await self._inbox.basic_consume(self._queue, on_message, timeout=STEP_TIMEOUT_S)
+            assert consumer.consumer_tag is not None
             self.idle.clear()
-            log.info("consumer.started", queue=self._queue.name)
+            log.info("consumer.started", queue=self._queue)
             await flow.wait(open_=False)
-            await self._queue.cancel(consumer_tag, timeout=STEP_TIMEOUT_S)
+            await self._inbox.basic_cancel(consumer.consumer_tag, timeout=STEP_TIMEOUT_S)
             self.idle.set()
             log.info("consumer.stopped", reasons=flow.reasons)
 
@@ -120,24 +113,29 @@ class AmqpSession:
         Raises:
             Unavailable: a confirm did not come, or the broker refused; the session is lost then.
         """
-        results = await asyncio.gather(*(self._publish(p) for p in publications), return_exceptions=True)
-        failure = next((result for result in results if isinstance(result, BaseException)), None)
-        if failure is not None:
-            self.lose(f"publishing failed: {failure!r}")
-            raise Unavailable(f"publishing failed: {failure!r}") from failure
-        return [result is True for result in results]
+        try:
+            async with asyncio.timeout(self._confirm_timeout):
+                return await self._publisher.publish(publications)
+        except LOST as error:
+            failure: BaseException = error
+        except asyncio.CancelledError as error:
+            if _cancelled():
+                raise
+            failure = error  # The library's word for a connection that fell silent: nobody cancelled this task.
+        self.lose(f"publishing failed: {failure!r}")
+        raise Unavailable(f"publishing failed: {failure!r}") from failure
 
-    async def ack(self, messages: Iterable[AbstractIncomingMessage]) -> None:
+    async def ack(self, messages: Iterable[Message]) -> None:
         """Acknowledge finished messages of this session, with as few frames as possible.
 
         On a session that was lost this does nothing: the broker delivers them again.
         """
-        finished = {tag_of(message): message for message in messages}
+        finished = {message.delivery_tag for message in messages}
         async with self._settling:
-            for tag, multiple in self._ledger.finish(set(finished)):
-                await self._settle(partial(finished[tag].ack, multiple=multiple))
+            for tag, multiple in self._ledger.finish(finished):
+                await self._settle(partial(self._inbox.basic_ack, tag, multiple=multiple))
 
-    async def release(self, messages: Iterable[AbstractIncomingMessage]) -> int:
+    async def release(self, messages: Iterable[Message]) -> int:
         """Give messages back to the queue, unfinished; those settled already are left out.
 
         Returns:
@@ -146,14 +144,14 @@ class AmqpSession:
         released = 0
         async with self._settling:
             for message in messages:
-                if self._ledger.drop(tag_of(message)):
-                    await self._settle(partial(message.nack, requeue=True))
+                if self._ledger.drop(message.delivery_tag):
+                    await self._settle(partial(self._inbox.basic_nack, message.delivery_tag, requeue=True))
                     released += 1
         return released
 
-    def holds(self, message: AbstractIncomingMessage) -> bool:
+    def holds(self, message: Message) -> bool:
         """Whether a message of this session is still to be settled."""
-        return tag_of(message) in self._ledger
+        return message.delivery_tag in self._ledger
 
     @property
     def held(self) -> int:
@@ -170,35 +168,6 @@ class AmqpSession:
                 if _cancelled():
                     raise
                 log.debug("broker.close_failed", error=repr(error))
-
-    async def _publish(self, publication: Publication) -> bool:
-        message = aio_pika.Message(
-            publication.body,
-            headers=publication.headers,
-            content_type=publication.content_type,
-            correlation_id=publication.correlation_id,
-            delivery_mode=2 if publication.persistent else 1,
-        )
-        exchange = await self._exchange(publication.exchange)
-        try:
-            await exchange.publish(
-                message, publication.routing_key, mandatory=publication.mandatory, timeout=self._confirm_timeout
-            )
-        except aiormq.exceptions.DeliveryError:  # Returned: no queue is there; or nacked: a full one refuses it.
-            return False
-        except asyncio.CancelledError:
-            if _cancelled():
-                raise
-            # A silent broker makes the library cancel the wait for the confirm, though nobody cancelled this task.
-            raise Unavailable("the connection was lost while a confirm was awaited") from None
-        return True
-
-    async def _exchange(self, name: str) -> Any:
-        if name not in self._exchanges:
-            self._exchanges[name] = (
-                await self._out.get_exchange(name, ensure=False) if name else self._out.default_exchange
-            )
-        return self._exchanges[name]
 
     async def _settle(self, settle: Callable[[], Awaitable[None]]) -> None:
         if self.lost.is_set():
@@ -224,13 +193,6 @@ class AmqpSession:
 
     def _on_lost(self, _source: object = None, error: object = None, *_: object) -> None:
         self.lose(repr(error) if error is not None else "the broker closed it, or cancelled the consumer")
-
-
-def tag_of(message: AbstractIncomingMessage) -> int:
-    """Delivery tag, valid on the channel that delivered it alone."""
-    tag = message.delivery_tag
-    assert tag is not None
-    return tag
 
 
 async def open_session(

@@ -58,7 +58,7 @@ class Subject:
             JobError: a job with this recording would be refused.
         """
         self.admission.check(recording)
-        capture = decode_capture(recording, 0)
+        capture = decode_capture(recording, 0, self.contract.level)
         seats = self.admission.seat(capture.receivers, recording.channels, lambda: self.plan.powers(capture))
         return Item(capture, seats)
 

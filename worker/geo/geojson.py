@@ -53,7 +53,8 @@ def feature_collections(
         ellipses: B lists, each of at least one ellipse of that fix.
 
     Returns:
-        B dicts of plain Python values, ready to serialise.
+        B dicts. Rings that need no cut stay float64 arrays (65, 2), for a serialiser that knows numpy, such as orjson
+        with `OPT_SERIALIZE_NUMPY`: as Python numbers they would be thousands of objects per batch.
 
     Raises:
         ValueError: a position is not valid, a fix has no ellipse, or the lengths differ.
@@ -93,9 +94,9 @@ def _shapes(
     axes = np.array([(e.semi_major_m, e.semi_minor_m, e.azimuth_deg) for of_fix in ellipses for e in of_fix])
     rings = ellipse_rings(latitude_deg[fix], longitude_deg[fix], axes, decimals[fix])
     crosses, winding = antimeridian_crossings(rings)
-    coordinates, boxes = rings.tolist(), bounding_boxes(rings).tolist()
+    boxes = bounding_boxes(rings).tolist()
     shapes: list[tuple[dict[str, Any], list[float]]] = [
-        ({"type": "Polygon", "coordinates": [ring]}, box) for ring, box in zip(coordinates, boxes, strict=True)
+        ({"type": "Polygon", "coordinates": [ring]}, box) for ring, box in zip(rings, boxes, strict=True)
     ]
     for r in np.flatnonzero(crosses).tolist():
         geometry = cut_at_antimeridian(rings[r], int(winding[r]), int(decimals[fix[r]]))

@@ -7,7 +7,13 @@ ellipse, so that it covers (n/2π)·sin(2π/n) of its area: 99.84 % for 64 point
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.geo.wgs84 import SEMI_MAJOR_AXIS_M, enu_to_wgs84
+from worker.geo.wgs84 import (
+    NEAR_LATITUDE_DEG,
+    NEAR_M,
+    SEMI_MAJOR_AXIS_M,
+    enu_to_wgs84,
+    enu_to_wgs84_near,
+)
 
 RING_POINTS = 64
 
@@ -70,7 +76,8 @@ def ellipse_rings(
     """Closed rings of error ellipses, counter-clockwise as seen from above.
 
     Each vertex lies at the geodesic azimuth and distance from the fix that the ellipse has in the tangent plane:
-    a·cos t along the major axis, b·sin t to its left, t = 0 … 2π. All vertices go through one call.
+    a·cos t along the major axis, b·sin t to its left, t = 0 … 2π. All vertices go through one call; where every ring
+    is of ordinary size and latitude, through the series that is exact to millimetres there.
 
     Args:
         latitude_deg: centres, (R,).
@@ -89,7 +96,9 @@ def ellipse_rings(
     along, left = semi_major_m[:, None] * _COS, semi_minor_m[:, None] * _SIN
     east_m = along * np.sin(azimuth) - left * np.cos(azimuth)
     north_m = along * np.cos(azimuth) + left * np.sin(azimuth)
-    latitude, longitude = enu_to_wgs84(latitude_deg[:, None], longitude_deg[:, None], east_m, north_m)
+    near = (semi_major_m <= NEAR_M).all() and (np.abs(latitude_deg) <= NEAR_LATITUDE_DEG).all()
+    to_wgs84 = enu_to_wgs84_near if near else enu_to_wgs84
+    latitude, longitude = to_wgs84(latitude_deg[:, None], longitude_deg[:, None], east_m, north_m)
     open_rings = round_degrees(np.stack((longitude, latitude), axis=-1), decimals[:, None, None])
     return np.concatenate((open_rings, open_rings[:, :1]), axis=1)
 
@@ -131,4 +140,5 @@ def bounding_boxes(rings: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         (R, 4) in degrees.
     """
-    return np.concatenate((rings.min(axis=1), rings.max(axis=1)), axis=1)
+    by_axis = np.ascontiguousarray(np.moveaxis(rings, 2, 0))  # Reductions along the last axis are the fast ones.
+    return np.concatenate((by_axis.min(axis=2), by_axis.max(axis=2))).T

@@ -4,12 +4,12 @@ Tensors are kept in canonical axis order (batch, receiver, then the feature's ow
 row; `FeaturePlan.feed` transposes where a graph wants another order.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from worker.dsp.crop_pad import crop_or_pad
@@ -60,8 +60,8 @@ class FeaturePlan:
         self._log_mels = {n: LogMel(i.spec) for n, i in contract.inputs.items() if isinstance(i, LogMelInput)}
 
     def powers(self, capture: IqCapture) -> NDArray[np.float64]:
-        """Mean power of each channel, (R,), in the contract's level; what `strongest` is decided by."""
-        return np.asarray(mean_power(self._levelled(capture)), dtype=np.float64)
+        """Mean power of each channel, (R,); what `strongest` is decided by."""
+        return np.asarray(mean_power(capture.samples), dtype=np.float64)
 
     def shape_key(self, n_samples: int) -> tuple[int, ...]:
         """What must agree between items of one run: the number of frames of each spectrogram without fixed frames."""
@@ -80,14 +80,17 @@ class FeaturePlan:
 
         Raises:
             NonFiniteIq: the features overflow: the samples are far beyond full scale.
+            ValueError: the capture was read in another level than the contract's.
         """
+        if item.capture.level != self._contract.level:
+            raise ValueError(f"the capture is in {item.capture.level}, the contract in {self._contract.level}")
         rows, channels = item.seats.occupied
-        samples = self._levelled(item.capture)[channels]
+        samples = _in_order(item.capture.samples, channels)
         for name, bound in self._contract.inputs.items():
             target = tensors[name][index]
             match bound:
                 case LogMelInput():
-                    target[rows] = self._log_mels[name](samples)
+                    self._log_mel(name, target, rows, samples)
                     if bound.receiver_padding == "repeat":
                         _repeat(target, rows)
                 case IqInput():
@@ -98,7 +101,7 @@ class FeaturePlan:
                     target[rows] = _identities(bound, item, rows, channels)
                 case ReceiverFeaturesInput() | ReceiverPositionsInput():
                     target[rows] = self._columns(bound.columns, samples, item, channels)
-            if target.dtype.kind == "f" and not np.isfinite(target).all():
+            if target.dtype.kind == "f" and not _finite(target):
                 raise NonFiniteIq(f"the features of input {name} overflow: samples lie far beyond full scale (±1)")
 
     def feed(self, tensors: Tensors) -> Tensors:
@@ -115,12 +118,13 @@ class FeaturePlan:
             return tensor
         return np.ascontiguousarray(tensor.transpose(ordered))
 
-    def _levelled(self, capture: IqCapture) -> NDArray[np.complex64]:
-        if self._contract.level == "dbfs":
-            return capture.samples
-        # dBm: a full-scale tone then has the power, in milliwatts, that it had at the antenna.
-        gains = [10 ** (r.full_scale_dbm / 20) for r in capture.receivers if r.full_scale_dbm is not None]
-        return capture.samples * np.asarray(gains, dtype=np.float32)[:, np.newaxis]
+    def _log_mel(
+        self, name: str, target: NDArray[np.float32], rows: NDArray[np.intp], samples: NDArray[np.complex64]
+    ) -> None:
+        if len(rows) == len(target):  # All seats are taken, in the order of the rows: no copy in between.
+            self._log_mels[name](samples, out=target)
+        else:
+            target[rows] = self._log_mels[name](samples)
 
     def _item_shape(self, name: str, n_samples: int) -> tuple[int, ...]:
         match self._contract.inputs[name]:
@@ -181,9 +185,19 @@ class FeaturePlan:
         return {"delta_lat": delta_lat, "delta_lon": delta_lon, "north_m": north, "east_m": east}
 
 
+def _in_order(samples: NDArray[np.complex64], channels: NDArray[np.intp]) -> NDArray[np.complex64]:
+    """Samples (R, N) of the channels, in the order of the rows they sit in; not copied where that is their own."""
+    return samples if np.array_equal(channels, np.arange(len(samples))) else samples[channels]
+
+
+def _finite(values: NDArray[np.generic]) -> bool:
+    # One pass finds the usual case: a sum is finite only if every term is.
+    return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+
+
 def row_digest(tensors: Mapping[str, NDArray[np.generic]], index: int, seats: Seats) -> bytes:
     """Digest of one item's row of every tensor and of what decoding reads; 32 bytes."""
-    digest = hashlib.sha256(repr(seats.origin).encode())
+    digest = blake3(repr(seats.origin).encode())
     for name in sorted(tensors):
         row = tensors[name][index]
         digest.update(f"{name}{row.dtype}{row.shape}".encode())
@@ -192,6 +206,8 @@ def row_digest(tensors: Mapping[str, NDArray[np.generic]], index: int, seats: Se
 
 
 def _repeat(target: NDArray[np.generic], rows: NDArray[np.intp]) -> None:
+    if len(rows) == len(target):
+        return
     absent = np.setdiff1d(np.arange(len(target)), rows)
     target[absent] = target[rows[np.arange(len(absent)) % len(rows)]]
 

@@ -188,7 +188,7 @@ def _golden_feed(version: ModelVersion, golden: Golden) -> Tensors:
         raise ValueError(f"body is no base64: {error}") from error
     recording = read_sigmf(orjson.dumps(golden.sigmf), body)
     version.admission.check(recording)
-    capture = decode_capture(recording, 0)
+    capture = decode_capture(recording, 0, version.contract.level)
     seats = version.admission.seat(capture.receivers, recording.channels, lambda: version.plan.powers(capture))
     tensors = version.plan.allocate(1, capture.samples.shape[1])
     version.plan.fill(tensors, 0, Item(capture, seats))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import shapely
@@ -22,6 +22,7 @@ from worker.serving.contract_inputs import ReceiverIdsInput
 RATE_TOLERANCE: Final = 1e-3
 SLOT_TOLERANCE_M: Final = 200.0
 AREA_TOLERANCE_M: Final = 500_000.0
+_MOST_APPROVED: Final = 4096
 UNAMBIGUOUS_RECEIVERS: Final = 3
 """Fewer do not fix a position in the plane without ambiguity."""
 
@@ -58,12 +59,16 @@ class Admission:
 
     Args:
         contract: the model's.
+
+    Raises:
+        ValueError, shapely.errors.ShapelyError: the contract's area is no polygon.
     """
 
     def __init__(self, contract: ModelContract) -> None:
         self._contract = contract
         self._area = _geometry(contract)
         self._rows: dict[str, int] = {}
+        self._approved: set[Receiver] = set()
         if isinstance(contract.receivers, Slots):
             self._rows = {slot.id: row for row, slot in enumerate(contract.receivers.slots)}
 
@@ -144,7 +149,15 @@ class Admission:
             if self._contract.level == "dbm":
                 raise ReceiverMismatch("the model works in dBm: state heimdall:receivers with their full_scale_dbm")
         for index, receiver in enumerate(recording.receivers):
-            self._check_receiver(receiver, f"heimdall:receivers[{index}] ({receiver.id})")
+            if receiver not in self._approved:
+                self._check_receiver(receiver, f"heimdall:receivers[{index}] ({receiver.id})")
+                self._approve(receiver)
+
+    def _approve(self, receiver: Receiver) -> None:
+        """Remember it: a network's receivers come with every job, and geodesics to their places take long."""
+        if len(self._approved) >= _MOST_APPROVED:
+            self._approved.clear()
+        self._approved.add(receiver)
 
     def _check_receiver(self, receiver: Receiver, where: str) -> None:
         place = receiver.geolocation
@@ -197,12 +210,20 @@ def _geometry(contract: ModelContract) -> BaseGeometry | None:
         case None:
             return None
         case dict() as polygon:
-            area = shape(polygon)
+            area = _polygon(polygon)
         case west, south, east, north:
             parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]  # RFC 7946, section 5.2
             area = shapely.union_all([box(left, south, right, north) for left, right in parts])
     shapely.prepare(area)
     return area
+
+
+def _polygon(area: dict[str, Any]) -> BaseGeometry:
+    """A GeoJSON Polygon; a ValueError where its coordinates are none, whatever they are."""
+    try:
+        return shape(area)
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"its coordinates are no rings of [longitude, latitude]: {error}") from error
 
 
 def _centroid(places: Sequence[Point]) -> tuple[float, float]:

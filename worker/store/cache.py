@@ -4,7 +4,6 @@ Front: body bytes + canonical metadata → the row's key and what only the IQ te
 Row: model, contract, all input tensors and what decoding reads → one row of each output. Decoding is made anew.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 import structlog
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from worker.store.connection import StoreConnection
@@ -42,12 +42,12 @@ class FrontEntry:
 def front_key(scope: bytes, body_digest: bytes, description: bytes, sample: tuple[int, int], index: int) -> bytes:
     """Key of the front level, for one sample of a job."""
     place = orjson.dumps([*sample, index])
-    return KEY_PREFIX + b"f:" + hashlib.sha256(b"\0".join((scope, body_digest, description, place))).digest()
+    return KEY_PREFIX + b"f:" + blake3(b"\0".join((scope, body_digest, description, place))).digest()
 
 
 def row_key(scope: bytes, tensors_digest: bytes) -> bytes:
     """Key of the row level."""
-    return KEY_PREFIX + b"r:" + hashlib.sha256(scope + tensors_digest).digest()
+    return KEY_PREFIX + b"r:" + blake3(scope + tensors_digest).digest()
 
 
 class OutputCache:

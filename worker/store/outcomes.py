@@ -1,11 +1,12 @@
 """Terminal outcomes of jobs in Redis, at `heimdall:result:{job_id}`, and the count of suspects.
 
 One `SET NX GET EX` per job decides which of two concurrent workers is heard: what the store holds is what is sent.
+Those of a batch run as one script in the server, because the client needs longer for each answer than Redis does.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
@@ -16,6 +17,14 @@ SUSPECT_KEY_PREFIX = "heimdall:suspect:"
 NO_OUTCOME = b""
 """Stands for what lies under a job's key and is no outcome."""
 _WRONG_TYPE = "WRONGTYPE"
+# ARGV: seconds to live, then a value for each key. What fails for one key must not keep the others from being set.
+_SAVE: Final = """
+local before = {}
+for i, key in ipairs(KEYS) do
+  before[i] = redis.pcall('SET', key, ARGV[i + 1], 'NX', 'GET', 'EX', ARGV[1])
+end
+return before
+"""
 
 
 class Outcomes:
@@ -31,6 +40,7 @@ class Outcomes:
     def __init__(self, connection: StoreConnection, ttl_s: int) -> None:
         self._connection = connection
         self._ttl_s = ttl_s
+        self._save = connection.client.register_script(_SAVE)
 
     async def lookup(self, job_ids: Sequence[str]) -> dict[str, bytes]:
         """What is stored of these jobs already."""
@@ -49,11 +59,11 @@ class Outcomes:
         if not outcomes:
             return []
 
+        keys = [RESULT_KEY_PREFIX + job_id for job_id, _ in outcomes]
+        values = [outcome for _, outcome in outcomes]
+
         async def call() -> list[Any]:
-            async with self._connection.client.pipeline(transaction=False) as pipeline:
-                for job_id, outcome in outcomes:
-                    pipeline.set(RESULT_KEY_PREFIX + job_id, outcome, nx=True, get=True, ex=self._ttl_s)
-                return [_judged(answer) for answer in await pipeline.execute(raise_on_error=False)]
+            return [_judged(answer) for answer in await self._save(keys, [self._ttl_s, *values])]
 
         before = await self._connection.insist(call)
         return [new if stored is None else stored for (_, new), stored in zip(outcomes, before, strict=True)]

@@ -4,6 +4,7 @@ Never a job, session or receiver as a label. Series of a model version are remov
 The second half repeats the figures under the names that existing dashboards of the Heimdall system use.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -89,6 +90,9 @@ class Metrics:
         for code in ErrorCode:  # From the start, so that a rate over a first error is no gap.
             self.errors.labels(str(code))
             self.dead_letters.labels(str(code))
+        # Looked up once: a lookup by label takes as long as the observation.
+        self._stages = {name: self.stage.labels(name) for name in STAGES}
+        self._outcomes = {name: self.jobs.labels(name) for name in ("result", "error")}
         self._hits = self._misses = 0
         self._define_upstream()
 
@@ -132,6 +136,19 @@ class Metrics:
         self.up_requests.inc()
         if redelivered:
             self.redeliveries.inc()
+
+    def ended(self, *, results: int, errors: int) -> None:
+        """Count jobs with a terminal outcome."""
+        self._outcomes["result"].inc(results)
+        self._outcomes["error"].inc(errors)
+
+    def located(self, version: str, total_s: float, stages: Iterable[tuple[str, float]]) -> None:
+        """Observe a located job: seconds from delivery to here, and of each stage."""
+        self.job.labels(version).observe(total_s)
+        self.up_inference.observe(1000 * total_s)
+        self._stages["total"].observe(total_s)
+        for name, seconds in stages:
+            self._stages[name].observe(seconds)
 
     def failed(self, code: str) -> None:
         """Count a job that ended with an error."""

@@ -49,7 +49,7 @@ JOB: dict[str, Any] = {
     "model": {"name": "demo", "version": "3", "digest": "sha256:" + "0" * 64, "alias": "production"},
     "model_version": "3",
     "center_frequency_hz": 145.5e6,
-    "input_digest": "sha256:" + "1" * 64,
+    "input_digest": "blake3:" + "1" * 64,
     "inference_time_ms": 1.5,
     "timings_ms": {"queue": 0.1, "decode": 0.2, "features": 0.9, "inference": 1.5, "geometry": 0.3, "total": 3.0},
 }

@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import orjson
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -19,7 +20,12 @@ IDENTITY = FixIdentity("job-7", 0, "session-1", "2024-05-01T12:00:00.123456789Z"
 
 def collection(latitude, longitude, ellipses, identity=IDENTITY):
     """The collection of one fix."""
-    return feature_collections([identity], [latitude], [longitude], [ellipses])[0]
+    return plain(feature_collections([identity], [latitude], [longitude], [ellipses]))[0]
+
+
+def plain(collections):
+    """As a reader of the JSON gets them."""
+    return orjson.loads(orjson.dumps(collections, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def polygon_coverage(confidence):
@@ -157,7 +163,7 @@ def test_ragged_batch_equals_each_fix_alone():
     identities = [FixIdentity(f"job-{n}", n, None, None, "1") for n in range(4)]
     ellipses = [[ErrorEllipse(300.0 * k, 3.0 * k, 40.0, k / 10) for k in range(1, n + 2)] for n in range(4)]
     latitude, longitude = np.array(places).T
-    together = feature_collections(identities, latitude, longitude, ellipses)
+    together = plain(feature_collections(identities, latitude, longitude, ellipses))
     assert [len(drawn["features"]) for drawn in together] == [2, 3, 4, 5]
     for n, (place, drawn) in enumerate(zip(places, together, strict=True)):
         assert drawn == collection(*place, ellipses[n], identities[n])

@@ -55,7 +55,7 @@ def tensors_of(model, heard):
     plan, admission = FeaturePlan(contract), Admission(contract)
     recording = read_sigmf(orjson.dumps(heard.sigmf()), heard.body())
     admission.check(recording)
-    capture = decode_capture(recording, 0)
+    capture = decode_capture(recording, 0, contract.level)
     seats = admission.seat(capture.receivers, recording.channels, lambda: plan.powers(capture))
     tensors = plan.allocate(1, capture.samples.shape[1])
     plan.fill(tensors, 0, Item(capture, seats))

@@ -35,10 +35,10 @@ def iq_of(seed, channels, n=512):
     return (rng.normal(size=(channels, n)) + 1j * rng.normal(size=(channels, n))).astype(np.complex64) / 4
 
 
-def item_of(samples, channels=(0, 1, -1), *, origin=None, receivers=None, frequency=None, rate=RATE):
+def item_of(samples, channels=(0, 1, -1), *, origin=None, receivers=None, frequency=None, rate=RATE, level="dbfs"):
     """An item whose receivers sit as told."""
     named = receivers_of(len(samples)) if receivers is None else receivers
-    return Item(IqCapture(samples, rate, frequency, named, False), Seats(channels, (), origin))
+    return Item(IqCapture(samples, rate, frequency, named, False, level), Seats(channels, (), origin))
 
 
 def filled(plan, *items):
@@ -188,22 +188,18 @@ def test_a_job_without_a_rate_has_the_models():
     assert got[0, 0, 0] == 12_000
 
 
-def test_in_dbm_a_full_scale_tone_has_its_power_at_the_antenna():
-    """The level of each receiver scales its samples: powers are milliwatts."""
-    tone = np.exp(2j * np.pi * 0.25 * np.arange(512)).astype(np.complex64)
-    levelled = receivers_of(2, full_scale_dbm=-30.0)
-    plan = plan_of({"iq": {"feature": "iq", "axes": ["batch", "receiver", "iq", "sample"], "length": 512}}, level="dbm")
-    item = item_of(np.stack([tone, 0.1 * tone]), (0, 1, -1), receivers=levelled)
-    np.testing.assert_allclose(10 * np.log10(plan.powers(item.capture)), [-30.0, -50.0], atol=1e-4)
-    iq = filled(plan, item)["iq"][0].astype(np.float64)
-    np.testing.assert_allclose(10 * np.log10(np.mean(np.sum(iq[:2] ** 2, axis=1), axis=1)), [-30.0, -50.0], atol=1e-4)
+def test_a_capture_in_another_level_than_the_contracts_is_a_bug():
+    """Samples in milliwatts under a contract in dBFS, or the reverse, would be features of nothing."""
+    plan = plan_of({"mel": mel_input()}, level="dbm")
+    with pytest.raises(ValueError, match="the capture is in dbfs, the contract in dbm"):
+        filled(plan, item_of(iq_of(1, 2)))
 
 
 def test_in_dbm_the_density_is_in_dbm_per_hertz():
     """A tone of -30 dBm in one bin of fs/N has -30 dBm - 10·lg(fs/N) per hertz."""
-    tone = np.exp(2j * np.pi * 0.25 * np.arange(512)).astype(np.complex64)[np.newaxis]
+    tone = np.exp(2j * np.pi * 0.25 * np.arange(512)).astype(np.complex64)[np.newaxis] * np.float32(10 ** (-30 / 20))
     plan = plan_of(columns_of([{"name": "psd_dbm_hz"}]), level="dbm")
-    got = filled(plan, item_of(tone, (0, -1, -1), receivers=receivers_of(1, full_scale_dbm=-30.0)))["f"][0, 0, 0]
+    got = filled(plan, item_of(tone, (0, -1, -1), level="dbm"))["f"][0, 0, 0]
     assert got == pytest.approx(-30 - 10 * np.log10(RATE / 512), abs=0.01)
 
 

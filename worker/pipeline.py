@@ -14,7 +14,7 @@ import structlog
 from worker.amqp.delivery import Delivery
 from worker.compute import unexpected
 from worker.errors import CrashesWorker, Expired, Unavailable
-from worker.job import Job
+from worker.job import Job, Sample
 from worker.locating import Locator
 from worker.results import decode_rows, encode_results
 from worker.serving.batcher import LeaveFeatures
@@ -111,19 +111,25 @@ class Pipeline:
             )
 
     async def _locate(self, jobs: list[Job], rollout: Rollout[ModelVersion], leave_features: LeaveFeatures) -> None:
-        await self._compute(jobs, leave_features)
-        if rollout.canary is not None:
+        await self._locator.locate(_samples(jobs), leave_features)
+        if rollout.canary is None:
+            await asyncio.to_thread(self._finish, jobs)
+        else:
+            await asyncio.to_thread(decode_rows, jobs)
             await self._rescue(jobs, rollout.canary, rollout)
+            await asyncio.to_thread(self._encode, jobs)
         self._trial.judge_production(jobs, rollout)
-        await asyncio.to_thread(encode_results, jobs, stale_after_s=self._stale_after_s)
-        samples = [sample for job in jobs for sample in job.samples]
-        await _all(self._locator.remember(samples), self._settler.settle(jobs))
+        await _all(self._locator.remember(_samples(jobs)), self._settler.settle(jobs))
         if rollout.shadow is not None:
             self._shadow.offer([job for job in jobs if job.version is rollout.primary], rollout.shadow)
 
-    async def _compute(self, jobs: Sequence[Job], leave_features: LeaveFeatures) -> None:
-        await self._locator.locate([sample for job in jobs for sample in job.samples], leave_features)
-        await asyncio.to_thread(decode_rows, jobs)
+    def _finish(self, jobs: Sequence[Job]) -> None:
+        """In one thread call: a hand-over to a thread costs a lone job more than this work does."""
+        decode_rows(jobs)
+        self._encode(jobs)
+
+    def _encode(self, jobs: Sequence[Job]) -> None:
+        encode_results(jobs, stale_after_s=self._stale_after_s)
 
     async def _rescue(self, jobs: Sequence[Job], canary: ModelVersion, rollout: Rollout[ModelVersion]) -> None:
         """Give production the jobs that the canary failed on, before they are answered."""
@@ -132,7 +138,9 @@ class Pipeline:
         if failed:
             self._metrics.reruns.inc(len(failed))
             await self._locator.read(failed, Rollout(rollout.primary))
-            await self._compute([job for job in failed if job.error is None], lambda: None)
+            again = [job for job in failed if job.error is None]
+            await self._locator.locate(_samples(again), lambda: None)
+            await asyncio.to_thread(decode_rows, again)
         rescued = sum(job.error is None and not job.blames_model for job in failed)
         self._trial.judge_canary(canary, tried, rescued)
 
@@ -180,6 +188,10 @@ def _start_clock(jobs: Iterable[Job]) -> None:
         deadline = job.delivery.headers.deadline_ms
         if job.error is None and deadline is not None and now_ms > deadline:
             job.error = Expired(f"the deadline passed {now_ms - deadline:.0f} ms before the job was computed")
+
+
+def _samples(jobs: Iterable[Job]) -> list[Sample]:
+    return [sample for job in jobs for sample in job.samples]
 
 
 def _answer_known(jobs: Iterable[Job], known: dict[str, bytes]) -> None:

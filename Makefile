@@ -10,6 +10,11 @@ PYTHON_IN_VENV := $(BIN)/python
 READY := $(VENV)/.project
 NETWORK ?=
 SWAPS ?= 50
+QUICK ?=
+CHAOS_ARGS ?=
+BENCH_ARGS ?=
+AUDIT ?=
+TARGET ?= worker
 PYTEST_ARGS ?=
 
 CHECKED := worker schemas client
@@ -33,9 +38,29 @@ run: $(READY) ## RabbitMQ, Redis, demo model and one worker until Ctrl-C
 swaps: $(READY) ## 50 changes of the model under load on two workers; ends with a line of figures (SWAPS=50)
 	@$(PYTHON_IN_VENV) -m bench.swaps --swaps $(SWAPS)
 
+.PHONY: bench
+bench: $(READY) ## Worker, floors, plain script and peers against each other; report in out/bench (QUICK=1 BENCH_ARGS=…)
+	@$(PYTHON_IN_VENV) -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: ## The same in under 5 minutes, without peers
+	@$(MAKE) bench QUICK=1
+
+.PHONY: chaos
+chaos: $(READY) ## 21 ways to break everything under load, and what became of each job (QUICK=1: a minute of it)
+	@$(PYTHON_IN_VENV) -m bench.chaos $(if $(QUICK),--quick) $(CHAOS_ARGS)
+
 .PHONY: train
 train: .venv-train/.ready ## Train the demo model anew (PyTorch, in .venv-train; NETWORK=northwest)
 	@.venv-train/bin/python -m examples.train $(NETWORK)
+
+.PHONY: powder
+powder: $(READY) ## Location from really measured powers (../shared/powder) by `heimdall evaluate`; out/powder (DATA=FILE)
+	@$(PYTHON_IN_VENV) -m examples.powder $(if $(DATA),--data "$(DATA)")
+
+.PHONY: powder-train
+powder-train: $(READY) ## Train the models of `make powder` anew (numpy, minutes)
+	@OPENBLAS_NUM_THREADS=1 $(PYTHON_IN_VENV) -m examples.powder.train
 
 # --- Check -------------------------------------------------------------------------------------------------------------
 
@@ -66,6 +91,14 @@ imports: $(READY) ## import-linter: imports run one way
 unit: $(READY) ## The unit tests
 	@$(BIN)/pytest -q tests/unit $(PYTEST_ARGS)
 
+.PHONY: audit
+audit: $(READY) ## Locks, unsafe code, known vulnerabilities, bill of materials in out/sbom (AUDIT=--offline: without advisories)
+	@$(PYTHON_IN_VENV) -m deploy.local.audit $(AUDIT)
+
+.PHONY: image
+image: $(READY) ## Build deploy/Dockerfile without a container engine, and look at what came of it (TARGET=mlflow; as root)
+	@$(PYTHON_IN_VENV) -m deploy.local.image $(TARGET)
+
 .PHONY: integration
 integration: $(READY) ## The tests on real servers and processes
 	@$(BIN)/pytest -q tests/contract tests/golden tests/integration tests/acceptance $(PYTEST_ARGS)
@@ -93,6 +126,8 @@ lock: $(READY) ## Resolve every lock file anew
 	@$(UV_COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements/dev.lock
 	@$(UV_COMPILE) --upgrade pyproject.toml --extra worker --extra s3 --extra tracing -o requirements/worker.lock
 	@$(UV_COMPILE) --upgrade deploy/requirements/mlflow.in -o deploy/requirements/mlflow.lock
+	@$(UV_COMPILE) --upgrade deploy/requirements/build.in -c requirements/dev.lock -o deploy/requirements/build.lock
+	@$(UV_COMPILE) --upgrade deploy/requirements/gpu.in -c requirements/worker.lock -o deploy/requirements/gpu.lock
 
 .PHONY: clean
 clean: ## Remove what was made here: environments, caches, out/

@@ -2,11 +2,15 @@
 
 import os
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.claim_stores import source_prefix
+from worker.tls import check_url
 
 ENV_PREFIX = "HEIMDALL_"
 _MIB = 1024 * 1024
@@ -21,8 +25,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    amqp_url: SecretStr = Field(SecretStr("amqp://guest:guest@127.0.0.1/"), description="URL of RabbitMQ.")
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="URL of Redis, 7.0 or later.")
+    amqp_url: SecretStr = Field(
+        SecretStr("amqp://guest:guest@127.0.0.1/"), description="URL of RabbitMQ; TLS: amqps://…?cafile=…."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="URL of Redis, 7.0 or later; TLS: rediss://…?ssl_ca_certs=…."
+    )
     mlflow_tracking_uri: SecretStr = Field(
         SecretStr("http://127.0.0.1:5000"), description="MLflow server, or sqlite:///…."
     )
@@ -50,6 +58,12 @@ class Settings(BaseSettings):
     eager: bool = Field(True, description="Dispatch at once when the features stage is free.")
     max_body_bytes: int = Field(4 * _MIB, ge=1024, description="Largest body of a job.")
     memory_budget_bytes: int = Field(1024 * _MIB, ge=_MIB, description="Must hold the bodies, and a batch decoded.")
+    claim_sources: Names = Field(
+        (), description="Where datasets may be fetched from: s3://bucket/prefix, file:///folder; comma-separated."
+    )
+    claim_max_bytes: int = Field(64 * _MIB, ge=1024, description="Largest dataset that is fetched.")
+    claim_memory_bytes: int = Field(64 * _MIB, ge=1024, description="Fetched datasets held at once.")
+    claim_timeout_s: float = Field(20.0, gt=0, description="Longest time that one fetch may take.")
     stale_after_s: float = Field(10.0, gt=0, description="Age at which a result is flagged `stale`.")
 
     providers: Names = Field(("CPUExecutionProvider",), description="ONNX Runtime providers, best first.")
@@ -76,7 +90,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object per line, or for a terminal.")
 
-    @field_validator("control_users", "providers", mode="before")
+    @field_validator("control_users", "providers", "claim_sources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -86,6 +100,7 @@ class Settings(BaseSettings):
     def _is_redis_url(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        check_url(value.get_secret_value())
         return value
 
     @field_validator("amqp_url")
@@ -93,7 +108,32 @@ class Settings(BaseSettings):
     def _is_amqp_url(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("amqp://", "amqps://")):
             raise ValueError("must start with amqp:// or amqps://")
+        check_url(value.get_secret_value())
         return value
+
+    @field_validator("claim_sources")
+    @classmethod
+    def _are_claim_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        prefixes = tuple(map(source_prefix, value))
+        if any(prefix.startswith("s3://") for prefix in prefixes) and find_spec("boto3") is None:
+            raise ValueError("s3:// needs boto3: pip install 'heimdall-worker[worker,s3]'")
+        return prefixes
+
+    @model_validator(mode="after")
+    def _claims_fit(self) -> Self:
+        if not self.claim_sources:
+            return self
+        if self.claim_max_bytes > self.claim_memory_bytes:
+            raise ValueError(
+                f"claim_max_bytes {self.claim_max_bytes} is over claim_memory_bytes {self.claim_memory_bytes}: the "
+                "largest dataset would never be fetched"
+            )
+        if self.claim_timeout_s >= self.live_timeout_s:
+            raise ValueError(
+                f"claim_timeout_s {self.claim_timeout_s:g} is not below live_timeout_s {self.live_timeout_s:g}: a slow "
+                "store would make the worker look dead"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -103,9 +143,11 @@ class Settings(BaseSettings):
                 f"{self.max_batch_size}: the stages (filling, features, session, settling) would starve"
             )
         held = (self.prefetch_count + _DECODED * self.max_batch_size) * self.max_body_bytes
-        if held > self.memory_budget_bytes:
+        fetched = (1 + _DECODED) * self.claim_memory_bytes if self.claim_sources else 0
+        if held + fetched > self.memory_budget_bytes:
+            more = f" and {1 + _DECODED} x claim_memory_bytes {fetched} bytes" if fetched else ""
             raise ValueError(
-                f"(prefetch_count + {_DECODED} x max_batch_size) x max_body_bytes is {held} bytes, over "
+                f"(prefetch_count + {_DECODED} x max_batch_size) x max_body_bytes is {held} bytes{more}, over "
                 f"memory_budget_bytes {self.memory_budget_bytes}: lower one of them, or raise the budget"
             )
         return self

@@ -25,6 +25,7 @@ from worker.amqp.message import Message, message_of
 from worker.amqp.publishing import Publication, Publisher
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
+from worker.tls import explain
 
 log = structlog.get_logger(__name__)
 
@@ -213,7 +214,7 @@ async def open_session(
         for connection in opened:
             await asyncio.wait_for(connection.close(), HEARTBEAT_S)
         if isinstance(error, LOST) or (isinstance(error, asyncio.CancelledError) and not _cancelled()):
-            raise Unavailable(f"RabbitMQ at {_where(url)}: {error!r}") from error
+            raise Unavailable(f"RabbitMQ at {_where(url)}: {explain(error, encrypted=_encrypted(url))}") from error
         raise
     return session
 
@@ -225,7 +226,11 @@ async def _connect(url: str, name: str) -> AbstractConnection:
 
 def _where(url: str) -> str:
     parsed = URL(url)
-    return f"{parsed.host}:{parsed.port or 5672}{parsed.path}"
+    return f"{parsed.host}:{parsed.port or (5671 if _encrypted(url) else 5672)}{parsed.path}"
+
+
+def _encrypted(url: str) -> bool:
+    return URL(url).scheme == "amqps"
 
 
 def _cancelled() -> bool:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 from prometheus_client import Counter
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.exceptions import RedisError
 from tenacity import (
     AsyncRetrying,
@@ -18,6 +18,7 @@ from tenacity import (
 )
 
 from worker.errors import Unavailable
+from worker.tls import explain
 
 log = structlog.get_logger(__name__)
 
@@ -106,14 +107,19 @@ class StoreConnection:
 
     async def watch(self) -> None:
         """While Redis is away, try a real write until it succeeds. Runs until cancelled."""
+        reason = ""
         while True:
             await self._down.wait()
             try:
                 await self.client.set(self._probe_key, b"1", ex=_PROBE_TTL)
             except FAILURES as error:
-                log.debug("store.still_away", error=str(error))
+                before, reason = reason, explain(error, encrypted=self._encrypted)
+                if reason != before:
+                    log.warning("store.down", error=reason)
+                log.debug("store.still_away", error=reason)
                 await asyncio.sleep(_PROBE_INTERVAL)
             else:
+                reason = ""
                 self._down.clear()
                 log.info("store.up")
                 self._on_change(True)
@@ -130,6 +136,10 @@ class StoreConnection:
     async def close(self) -> None:
         """Close all connections."""
         await self.client.aclose()
+
+    @property
+    def _encrypted(self) -> bool:
+        return issubclass(self.client.connection_pool.connection_class, SSLConnection)
 
     async def _shielded(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         # A cancelled command would leave its answer in the connection for whoever comes next.

@@ -16,6 +16,7 @@ print(result.position, result.ellipse)
 """
 
 from client.capture import Capture, receiver
+from client.claim_store import ClaimStore
 from client.client import HeimdallClient
 from client.errors import (
     BadReply,
@@ -27,8 +28,10 @@ from client.errors import (
     PublishRefused,
 )
 from client.files import load
-from client.options import JobOptions
+from client.following import follow
+from client.options import JobOptions, PublishOptions
 from client.reading import Loaded, ReadOptions, Window
+from client.windows import cut
 from schemas.geo import Point, Receiver
 from schemas.problems import ErrorCode, Problem
 from schemas.result import BatchResult, LocalizationResult
@@ -40,6 +43,7 @@ __all__ = [
     "BrokerUnreachable",
     "Capture",
     "CaptureError",
+    "ClaimStore",
     "ErrorCode",
     "HeimdallClient",
     "HeimdallError",
@@ -50,11 +54,14 @@ __all__ = [
     "LocalizationTimeout",
     "Point",
     "Problem",
+    "PublishOptions",
     "PublishRefused",
     "ReadOptions",
     "Receiver",
     "SampleRange",
     "Window",
+    "cut",
+    "follow",
     "load",
     "receiver",
 ]

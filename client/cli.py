@@ -9,7 +9,12 @@ from typing import Annotated, Final
 
 import typer
 
+from client.commands.evaluate import evaluate_command
+from client.commands.follow import follow_command
 from client.commands.locate import locate
+from client.commands.map import map_command
+from client.commands.publish import publish
+from client.commands.result import result
 
 app = typer.Typer(
     name="heimdall",
@@ -22,6 +27,29 @@ app.command(
     epilog="Exit codes: 0 all located; 1 answered with an error; 2 wrong input, nothing sent; 3 no answer from the "
     "broker or the worker. Example: heimdall locate --rate 2.4M --freq 433.92M --rx Roof=45.044,7.672 door.cu8"
 )(locate)
+app.command(
+    name="evaluate",
+    epilog="Exit codes: 0 evaluated; 1 a --fail-if holds, or a scene got no fix; 2 wrong input, nothing sent; 3 no "
+    'answer from the broker. Example: heimdall evaluate drives/ --out out/eval --fail-if "coverage90<0.8"',
+)(evaluate_command)
+app.command(
+    epilog="Exit codes: 0 all confirmed; 1 a worker refuses the first window; 2 wrong input, nothing sent; 3 the "
+    "broker does not take a job; 130 Ctrl-C. Example: heimdall publish --window-ms 200 --rate 5 drive.sigmf-collection"
+)(publish)
+app.command(
+    name="follow",
+    epilog="Exit codes: 0 ended as asked; 1 --count is reached, with failures; 2 wrong option; 3 no broker, or "
+    "--timeout before --count. Example: heimdall follow --session drive --geojson-seq > fixes.geojsons",
+)(follow_command)
+app.command(
+    name="map",
+    epilog="Exit codes: 0 ended by Ctrl-C; 2 wrong option, or NiceGUI is absent; 3 no broker. "
+    "Example: heimdall map --port 8080 --keep 200",
+)(map_command)
+app.command(
+    epilog="Exit codes: 0 all located; 1 one ended with an error; 2 wrong input; 3 no outcome is stored, or Redis does "
+    "not answer. Example: heimdall result --wait 5 --geojson drive-2d94d5094163-000001"
+)(result)
 
 PLUGINS: Final = "heimdall.commands"
 WORKER: Final = "heimdall-worker[worker]"

@@ -1,22 +1,21 @@
-"""The asynchronous client: publish a capture, await its position."""
+"""The asynchronous client: publish a capture, await its position; or publish many, and let others take the answers."""
 
 import asyncio
 import logging
+import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Final, Self, Unpack
 
-from aio_pika.abc import AbstractIncomingMessage
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
-
+from client.asking import Asker
 from client.capture import Capture
-from client.errors import CaptureError, HeimdallError, LocalizationError, LocalizationTimeout, PublishRefused
-from client.job import Job, make_job, resampled_id
-from client.link import Link, LinkLost, check_url, open_link, user_of
-from client.options import DEFAULT_TIMEOUT_S, JobOptions
+from client.connection import Connection
+from client.errors import CaptureError, HeimdallError, LocalizationError
+from client.job import MAX_BODY_BYTES, Job, make_job, resampled_id, with_claim
+from client.options import DEFAULT_OUTSTANDING, DEFAULT_PATIENCE_S, DEFAULT_TIMEOUT_S, JobOptions, PublishOptions
 from client.replies import Answer, model_rate, read_reply
+from client.sending import Sender
 from schemas.problems import ErrorCode
 from schemas.result import BatchResult, LocalizationResult
 
@@ -24,32 +23,13 @@ logger = logging.getLogger(__name__)
 
 _FIRST_ATTEMPT: Final = 0.6
 """Share of the timeout after which an unanswered job is published again: room for one repeat, not for a storm."""
-_FIRST_WAIT_S: Final = 0.05
-_LONGEST_WAIT_S: Final = 2.0
-
-
-class _NoReplyYet(Exception):
-    """The attempt's time is over."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One job on its way."""
-
-    job: Job
-    attempt_timeout: float
-    reply: asyncio.Future[AbstractIncomingMessage] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    publishes: int = 0
-    trouble: str = "it is waiting in the queue, or no worker is running"
 
 
 class HeimdallClient:
     """Locates captures by way of RabbitMQ.
 
     One client holds one connection and serves any number of concurrent calls. A lost connection is made anew, and
-    what was not answered is published again under the same job id.
+    what was not answered or confirmed is published again under the same job id.
 
     Args:
         url: `amqp://user:password@host:port/vhost`, or `amqps://`.
@@ -61,12 +41,8 @@ class HeimdallClient:
     """
 
     def __init__(self, url: str, *, connect_timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        self._url = check_url(url)
-        self._connect_timeout = connect_timeout
-        self._link: Link | None = None
-        self._linking = asyncio.Lock()
-        self._open = False
-        self._waiting: dict[str, _Call] = {}
+        self._asker = Asker()
+        self._connection = Connection(url, connect_timeout, self._asker.on_reply)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -74,16 +50,13 @@ class HeimdallClient:
         Raises:
             BrokerUnreachable: not within `connect_timeout`.
         """
-        self._open = True
-        await self._linked()
+        await self._connection.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open = False
-        if self._link is not None:
-            await self._link.close()
+        await self._connection.close()
 
     async def locate(self, capture: Capture, **options: Unpack[JobOptions]) -> LocalizationResult:
         """Locate the transmitter of a capture.
@@ -158,24 +131,72 @@ class HeimdallClient:
         capture = await asyncio.to_thread(capture.resampled, rate)
         return await self._ask(capture, max(0.0, ends - time.monotonic()), again)
 
-    async def _ask(self, capture: Capture, timeout: float, options: JobOptions) -> Answer:
-        job = self._job(capture, timeout, options)
-        call = _Call(job, options.get("attempt_timeout") or timeout * _FIRST_ATTEMPT)
-        self._waiting[job.correlation_id] = call
-        try:
-            async with asyncio.timeout(timeout):
-                reply = await self._until_answered(call)
-        except TimeoutError:
-            story = f"waited {timeout:.3g} s, published {call.publishes} times; {call.trouble}"
-            raise LocalizationTimeout(job.job_id, story) from None
-        finally:
-            del self._waiting[job.correlation_id]
-        return read_reply(job.job_id, reply.content_type, reply.body, batch=bool(capture.windows))
+    async def publish(self, capture: Capture, *, job_id: str | None = None, **options: Unpack[PublishOptions]) -> str:
+        """Publish a capture and return when the broker has it: its outcome is stored, and told as an event.
 
-    def _job(self, capture: Capture, timeout: float, options: JobOptions) -> Job:
-        return make_job(
+        A full queue is waited for, and a lost connection is made anew, for `patience_s`.
+
+        Args:
+            capture: what the receivers heard; at the model's sample rate, as nobody hears a refusal here.
+            job_id: 1-128 of `[A-Za-z0-9._-]`; default: a new one.
+            **options: see `PublishOptions`.
+
+        Returns:
+            The job id, to look the outcome up with.
+
+        Raises:
+            CaptureError: it cannot be sent; nothing was.
+            PublishRefused: the broker does not take the job.
+            BrokerUnreachable: no connection.
+            HeimdallError: the store for large bodies does not take this one.
+        """
+        job = await self.prepared(capture, job_id, options)
+        await self.sender(patience_s=options.get("patience_s", DEFAULT_PATIENCE_S)).send(job)
+        return job.job_id
+
+    async def publish_many(
+        self,
+        captures: Iterable[Capture] | AsyncIterable[Capture],
+        *,
+        outstanding: int = DEFAULT_OUTSTANDING,
+        confirmed: Callable[[str], None] | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> list[str]:
+        """Publish many captures, a job each, with several confirms awaited at a time.
+
+        Args:
+            captures: any number, such as `capture.cut(window_s=0.2)`; taken one by one as the broker confirms.
+            outstanding: jobs that may wait for their confirms at once.
+            confirmed: called with each job id when the broker has the job, in order of the confirms.
+            **options: see `PublishOptions`.
+
+        Returns:
+            The job ids, in the captures' order.
+
+        Raises:
+            See `publish`; what was confirmed before stays published.
+        """
+        sender = self.sender(outstanding=outstanding, patience_s=options.get("patience_s", DEFAULT_PATIENCE_S))
+        tell = confirmed or (lambda _: None)
+        job_ids = []
+        try:
+            async for capture in _each(captures):
+                job = await self.prepared(capture, None, options)
+                await sender.submit(job, lambda job_id=job.job_id: tell(job_id))  # type: ignore[misc]
+                job_ids.append(job.job_id)
+            await sender.drain()
+        finally:
+            await sender.close()
+        return job_ids
+
+    def sender(self, *, outstanding: int = DEFAULT_OUTSTANDING, patience_s: float = DEFAULT_PATIENCE_S) -> Sender:
+        """A sender over this client's connection."""
+        return Sender(self._connection, outstanding=outstanding, patience_s=patience_s)
+
+    async def _ask(self, capture: Capture, timeout: float, options: JobOptions) -> Answer:
+        job = make_job(
             capture,
-            user_id=user_of(self._url),
+            user_id=self._connection.user,
             job_id=options.get("job_id"),
             session_id=options.get("session_id"),
             confidence=options.get("confidence"),
@@ -183,59 +204,37 @@ class HeimdallClient:
             cache_enabled=options.get("cache_enabled", True),
             continue_on_error=options.get("continue_on_error", True),
         )
+        attempt = options.get("attempt_timeout") or timeout * _FIRST_ATTEMPT
+        reply = await self._asker.ask(self._connection, job, timeout=timeout, attempt_timeout=attempt)
+        return read_reply(job.job_id, reply.content_type, reply.body, batch=bool(capture.windows))
 
-    async def _until_answered(self, call: _Call) -> AbstractIncomingMessage:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type((LinkLost, _NoReplyYet)),
-            wait=wait_random_exponential(_FIRST_WAIT_S, _LONGEST_WAIT_S),
+    async def prepared(self, capture: Capture, job_id: str | None, options: PublishOptions) -> Job:
+        """A job without a reply; its body is in the store already where it is too large for a message."""
+        store = options.get("store")
+        job = make_job(
+            capture,
+            user_id=self._connection.user,
+            job_id=job_id,
+            session_id=options.get("session_id"),
+            confidence=options.get("confidence"),
+            deadline_ms=options.get("deadline_ms"),
+            cache_enabled=options.get("cache_enabled", True),
+            continue_on_error=options.get("continue_on_error", True),
+            reply_to=None,
+            max_body_bytes=MAX_BODY_BYTES if store is None else sys.maxsize,
         )
-        return await retrying(self._attempt, call)
-
-    async def _attempt(self, call: _Call) -> AbstractIncomingMessage:
-        if call.reply.done():  # It came between two attempts.
-            return call.reply.result()
-        link = await self._linked()
-        await _publish(link, call)
-        either: set[asyncio.Future[Any]] = {call.reply, link.lost}
-        await asyncio.wait(either, timeout=call.attempt_timeout, return_when=asyncio.FIRST_COMPLETED)
-        if call.reply.done():
-            return call.reply.result()
-        if link.lost.done():
-            call.trouble = f"the connection was lost: {link.lost.result()}"
-            raise LinkLost(link.lost.result())
-        raise _NoReplyYet
-
-    async def _linked(self) -> Link:
-        async with self._linking:
-            if not self._open:
-                raise HeimdallError("the client is closed: use it inside `async with HeimdallClient(url) as client`")
-            if self._link is not None and self._link.lost.done():
-                await self._link.close()
-                self._link = None
-            if self._link is None:
-                self._link = await open_link(self._url, self._on_reply, timeout=self._connect_timeout)
-            return self._link
-
-    def _on_reply(self, message: AbstractIncomingMessage) -> None:
-        call = self._waiting.get(message.correlation_id or "")
-        if call is None:
-            logger.debug("a reply came late: correlation id %s", message.correlation_id)
-        elif not call.reply.done():
-            call.reply.set_result(message)
+        if store is None or len(job.body) <= store.above_bytes:
+            return job
+        return with_claim(job, await store.deposit(job.body))
 
 
-async def _publish(link: Link, call: _Call) -> None:
-    call.publishes += 1
-    try:
-        await link.publish(call.job, call.attempt_timeout)
-    except PublishRefused as error:
-        # Only a first refusal says that the job is nowhere; a repeat's says nothing of the publish before it.
-        if call.publishes == 1:
-            raise
-        call.trouble = str(error)
-    except LinkLost as error:
-        call.trouble = f"the connection was lost: {error}"
-        raise
+async def _each(captures: Iterable[Capture] | AsyncIterable[Capture]) -> AsyncIterable[Capture]:
+    if isinstance(captures, AsyncIterable):
+        async for capture in captures:
+            yield capture
+        return
+    for capture in captures:
+        yield capture
 
 
 def _wanted_rate(error: LocalizationError, *, resample: bool) -> float | None:

@@ -12,7 +12,15 @@ class CaptureError(HeimdallError, ValueError):
 
 
 class BrokerUnreachable(HeimdallError, ConnectionError):
-    """No connection to RabbitMQ within the time allowed, or the broker refused the login."""
+    """No connection to RabbitMQ within the time allowed, or the broker refused the login.
+
+    Attributes:
+        final: trying again will not help: the login is refused.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
 
 
 class PublishRefused(HeimdallError):

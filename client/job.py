@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from client.capture import Capture
 from client.errors import CaptureError
+from schemas.claim import Claim
 from schemas.job import JOB_ID, MAX_SIGMF_HEADER_BYTES, SIGMF_CONTENT_TYPE, JobHeaders
 
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
@@ -34,6 +35,7 @@ class Job:
         body: the dataset.
         headers: of the wire contract.
         user_id: whom the broker must find to be the publisher; None = the broker's default user.
+        reply_to: where the answer goes; None = nowhere, it is looked up or followed.
     """
 
     job_id: str
@@ -41,9 +43,10 @@ class Job:
     body: bytes
     headers: Mapping[str, Any]
     user_id: str | None
+    reply_to: str | None = REPLY_TO
 
     def message(self) -> aio_pika.Message:
-        """The message: persistent, with the reply address of the channel that publishes it."""
+        """The message, persistent."""
         return Message(
             self.body,
             headers=dict(self.headers),
@@ -52,7 +55,7 @@ class Job:
             timestamp=datetime.now(UTC),  # What the worker measures the time in the queue from.
             message_id=self.job_id,
             correlation_id=self.correlation_id,
-            reply_to=REPLY_TO,
+            reply_to=self.reply_to,
             user_id=self.user_id,
         )
 
@@ -72,6 +75,8 @@ def make_job(
     deadline_ms: int | None = None,
     cache_enabled: bool = True,
     continue_on_error: bool = True,
+    reply_to: str | None = REPLY_TO,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Job:
     """Make a job of a capture.
 
@@ -84,6 +89,8 @@ def make_job(
         deadline_ms: Unix milliseconds after which nobody needs the answer.
         cache_enabled: whether a cached model output will do.
         continue_on_error: of a batch job: whether the other samples count when one fails.
+        reply_to: where the answer goes; None = nowhere.
+        max_body_bytes: over which a body is refused.
 
     Raises:
         CaptureError: something of that is not valid, or too large to send.
@@ -101,7 +108,12 @@ def make_job(
     }
     given = {name: value for name, value in headers.items() if value is not None}
     _check(given)
-    return Job(chosen, uuid.uuid4().hex, _body(capture), given, user_id)
+    return Job(chosen, uuid.uuid4().hex, _body(capture, max_body_bytes), given, user_id, reply_to)
+
+
+def with_claim(job: Job, claim: Claim) -> Job:
+    """The same job with its body elsewhere."""
+    return replace(job, body=b"", headers={**job.headers, "claim": claim.model_dump_json()})
 
 
 def _levels(confidence: float | Sequence[float] | None) -> Decimal | list[Decimal] | None:
@@ -122,11 +134,12 @@ def _metadata(capture: Capture) -> str:
     return text.decode()
 
 
-def _body(capture: Capture) -> bytes:
+def _body(capture: Capture, most: int) -> bytes:
     body = capture.body()
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > most:
         raise CaptureError(
-            f"the IQ has {len(body)} bytes; RabbitMQ takes {MAX_BODY_BYTES} in one message: send a shorter part"
+            f"the IQ has {len(body)} bytes; RabbitMQ takes {most} in one message: send a shorter part, or publish it "
+            "with a place for large bodies (heimdall publish --claims)"
         )
     return body
 

@@ -6,8 +6,8 @@ replaced by a new one; whoever still waits publishes again there.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
@@ -41,6 +41,7 @@ _CLOSE_TIMEOUT_S: Final = 2.0
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 2.0
 
+Prepared = TypeVar("Prepared")
 OnReply = Callable[[AbstractIncomingMessage], None]
 
 
@@ -105,14 +106,7 @@ class Link:
     async def close(self) -> None:
         """Close; never raises and never takes long, as a broken link has nobody to say goodbye to."""
         self._break("closed")
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._connection.close()
-        except (AMQPError, OSError, RuntimeError, TimeoutError) as error:
-            logger.debug("closing the connection: %r", error)
-        except asyncio.CancelledError:
-            if _was_cancelled():
-                raise
+        await disconnect(self._connection)
 
     def _on_close(self, _: object, reason: BaseException | None) -> None:
         self._break(f"{reason}" if reason else "the connection closed")
@@ -124,11 +118,27 @@ class Link:
 
 
 async def open_link(url: URL, on_reply: OnReply, *, timeout: float) -> Link:
-    """Connect, trying again until it works.
+    """Connect for publishing, trying again until it works.
 
     Args:
         url: of the broker, `amqp://user:password@host:port/vhost`.
         on_reply: called with every reply; must not block.
+        timeout: seconds for all attempts together.
+
+    Raises:
+        BrokerUnreachable: not within the timeout, or the login was refused.
+    """
+    return await connect(url, lambda connection: _prepare(connection, on_reply), timeout=timeout)
+
+
+async def connect(
+    url: URL, prepare: Callable[[AbstractConnection], Awaitable[Prepared]], *, timeout: float
+) -> Prepared:
+    """Connect and prepare, trying again until both work.
+
+    Args:
+        url: of the broker.
+        prepare: makes of a connection what is wanted; the connection is closed where it fails.
         timeout: seconds for all attempts together.
 
     Raises:
@@ -143,22 +153,22 @@ async def open_link(url: URL, on_reply: OnReply, *, timeout: float) -> Link:
     )
     try:
         async with asyncio.timeout(timeout):
-            return await retrying(_open_once, url, on_reply)
+            return await retrying(_connect_once, url, prepare)
     except (RetryError, TimeoutError) as error:
         last = failures[-1] if failures else "it does not answer"
-        raise BrokerUnreachable(f"no connection to {_without_password(url)} within {timeout:g} s: {last}") from error
+        raise BrokerUnreachable(f"no connection to {without_password(url)} within {timeout:g} s: {last}") from error
 
 
-async def _open_once(url: URL, on_reply: OnReply) -> Link:
+async def _connect_once(url: URL, prepare: Callable[[AbstractConnection], Awaitable[Prepared]]) -> Prepared:
     try:
         connection = await aio_pika.connect(
             url if "heartbeat" in url.query else url.update_query(heartbeat=_HEARTBEAT_S),
             client_properties={"connection_name": "heimdall client"},
         )
     except (AuthenticationError, ProbableAuthenticationError) as error:
-        raise BrokerUnreachable(f"{_without_password(url)} refused the login: {error}") from error
+        raise BrokerUnreachable(f"{without_password(url)} refused the login: {error}", final=True) from error
     try:
-        return await _prepare(connection, on_reply)
+        return await prepare(connection)
     except BaseException:
         await connection.close()
         raise
@@ -177,6 +187,18 @@ async def _prepare(connection: AbstractConnection, on_reply: OnReply) -> Link:
     return link
 
 
+async def disconnect(connection: AbstractConnection) -> None:
+    """Close a connection, broken or not; never takes long."""
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await connection.close()
+    except (AMQPError, OSError, RuntimeError, TimeoutError) as error:
+        logger.debug("closing the connection: %r", error)
+    except asyncio.CancelledError:
+        if _was_cancelled():
+            raise
+
+
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, BrokerUnreachable):
         return False
@@ -188,7 +210,8 @@ def _reason(state: RetryCallState) -> str:
     return str(error) or type(error).__name__
 
 
-def _without_password(url: URL) -> str:
+def without_password(url: URL) -> str:
+    """A URL that may be shown."""
     return str(url.with_password(None).with_query(None))
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from typing import Final, TypedDict
 
+from client.claim_store import ClaimStore
+
 DEFAULT_TIMEOUT_S: Final = 10.0
+DEFAULT_PATIENCE_S: Final = 60.0
+DEFAULT_OUTSTANDING: Final = 64
 
 
 class JobOptions(TypedDict, total=False):
@@ -31,5 +35,27 @@ class JobOptions(TypedDict, total=False):
     attempt_timeout: float | None
     expire: bool
     resample: bool
+    cache_enabled: bool
+    continue_on_error: bool
+
+
+class PublishOptions(TypedDict, total=False):
+    """What may be asked of a job whose answer somebody else takes.
+
+    Attributes:
+        session_id: groups the fixes of one source.
+        confidence: of the ellipses, one or several in (0, 0.999]; default: 0.68 and 0.95.
+        deadline_ms: Unix milliseconds after which nobody needs the answer; default: none.
+        patience_s: how long the broker may refuse the job, or be away, before it is given up; default 60.
+        store: where a body goes that is too large for a message; default: nowhere, it is refused.
+        cache_enabled: whether a cached model output will do; default true.
+        continue_on_error: of a batch job: whether the other samples count when one fails; default true.
+    """
+
+    session_id: str | None
+    confidence: float | Sequence[float] | None
+    deadline_ms: int | None
+    patience_s: float
+    store: ClaimStore | None
     cache_enabled: bool
     continue_on_error: bool

@@ -1,7 +1,7 @@
 """What people type: numbers with a prefix, receivers as ID=LAT,LON[,ALT], files of receivers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +64,17 @@ def parse_receiver(text: str) -> Receiver:
         raise CaptureError(form) from None
     altitude_m = numbers[2] if len(numbers) == _WITH_ALTITUDE else None
     return receiver(name, latitude=numbers[0], longitude=numbers[1], altitude_m=altitude_m)
+
+
+def given_receivers(rx: Sequence[str], file: Path | None) -> tuple[Receiver, ...]:
+    """The receivers of `--rx` or of `--receivers`.
+
+    Raises:
+        CaptureError: both are given, or one is not valid.
+    """
+    if rx and file is not None:
+        raise CaptureError("--rx and --receivers: choose one")
+    return tuple(map(parse_receiver, rx)) if file is None else read_receivers(file)
 
 
 def read_receivers(path: Path) -> tuple[Receiver, ...]:

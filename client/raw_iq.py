@@ -3,14 +3,17 @@
 import io
 import sys
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.capture import Capture
 from client.errors import CaptureError
 from client.iq import sample_bytes
 from client.reading import Loaded, ReadOptions
+from client.sigmf_metadata import GlobalOnDisk
+from client.sigmf_recording import SigmfRecording
 from schemas.time import format_datetime_ns, parse_datetime_ns
 
 STDIN: Final = "-"
@@ -57,8 +60,40 @@ def load_raw(path: Path, options: ReadOptions) -> Loaded:
     return Loaded(name, capture, tuple(filter(None, [guess, note])))
 
 
-def load_npy(path: Path, options: ReadOptions) -> Loaded:
-    """Read a complex array of shape (N,) or (R, N).
+def open_raw(path: Path, options: ReadOptions) -> SigmfRecording:
+    """Take a raw file for a recording of one capture.
+
+    Raises:
+        CaptureError: rate or datatype not said and not to be guessed, or no whole sample in it.
+    """
+    rate = _rate(path.name, options)
+    datatype, _ = _datatype(path, path.name, options)
+    info = GlobalOnDisk.model_validate(
+        {"core:datatype": datatype, "core:num_channels": options.channels or len(options.receivers) or 1}
+    )
+    length = path.stat().st_size // (sample_bytes(datatype) * info.num_channels)
+    if not length:
+        raise CaptureError(f"{path}: {path.stat().st_size} bytes are no sample of {info.num_channels} x {datatype}")
+    time = _time(options, 0, rate)
+    return SigmfRecording(
+        name=path.stem,
+        data=path,
+        first_byte=0,
+        length=length,
+        sample_rate=rate,
+        start_ns=None if time is None else parse_datetime_ns(time),
+        center_frequency=options.center_frequency,
+        receivers=(),
+        info=info,
+        captures=1,
+    )
+
+
+def open_npy(path: Path, options: ReadOptions) -> tuple[float, NDArray[np.complexfloating[Any, Any]]]:
+    """Open a complex array without reading it.
+
+    Returns:
+        Its rate in hertz, and (R, N).
 
     Raises:
         CaptureError: unreadable, not complex, or another shape; rate not said.
@@ -70,6 +105,12 @@ def load_npy(path: Path, options: ReadOptions) -> Loaded:
         raise CaptureError(f"{path}: no numpy array: {error}") from None
     if not np.iscomplexobj(samples) or samples.ndim != 2:  # noqa: PLR2004 - (R, N)
         raise CaptureError(f"{path}: {samples.dtype} {samples.shape}; it must be complex, (N,) or (receivers, N)")
+    return rate, samples
+
+
+def load_npy(path: Path, options: ReadOptions) -> Loaded:
+    """Read a complex array of shape (N,) or (R, N); raises what `open_npy` raises."""
+    rate, samples = open_npy(path, options)
     first, count, note = options.window.select(samples.shape[1], rate, 8 * samples.shape[0], path.name)
     capture = Capture(
         samples=np.array(samples[:, first : first + count], dtype=np.complex64),
@@ -83,7 +124,7 @@ def load_npy(path: Path, options: ReadOptions) -> Loaded:
 
 def _rate(name: str, options: ReadOptions) -> float:
     if options.sample_rate is None:
-        raise CaptureError(f"{name}: it does not say its sample rate: give --rate, such as --rate 2.4M")
+        raise CaptureError(f"{name}: it does not say its sample rate: give --sample-rate, such as --sample-rate 2.4M")
     return options.sample_rate
 
 

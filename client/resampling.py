@@ -10,8 +10,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import firwin, resample_poly
-from scipy.special import i0
 
 from client.errors import CaptureError
 
@@ -59,15 +57,19 @@ def resample(
 
 
 def _coarse_ratio(rate: float, new_rate: float) -> Fraction:
-    ratio = Fraction(new_rate / rate).limit_denominator(_MAX_FACTOR)
-    if not ratio or ratio.numerator > _MAX_FACTOR:
+    # Of the ratio below one, so that neither number exceeds the limit.
+    small = Fraction(min(rate, new_rate) / max(rate, new_rate)).limit_denominator(_MAX_FACTOR)
+    if not small:
         raise CaptureError(f"cannot resample from {rate:g} to {new_rate:g} S/s: at most a factor of {_MAX_FACTOR}")
-    return ratio
+    return small if new_rate <= rate else 1 / small
 
 
 def _by_ratio(samples: NDArray[np.complex64], ratio: Fraction) -> NDArray[np.complex64]:
     if ratio == 1:
         return samples
+    # Takes a second to import, which a command that resamples nothing need not wait for.
+    from scipy.signal import firwin, resample_poly  # noqa: PLC0415
+
     up, down = ratio.numerator, ratio.denominator
     widest = max(up, down)
     taps = firwin(2 * (_TAPS_PER_PHASE // 2) * widest + 1, 1 / widest, window=("kaiser", _KAISER_BETA))
@@ -87,6 +89,8 @@ def _at(samples: NDArray[np.complex64], positions: NDArray[np.float64]) -> NDArr
 
 def _interpolate(padded: NDArray[np.complex64], positions: NDArray[np.float64]) -> NDArray[np.complex64]:
     """Windowed-sinc interpolation; `padded` carries MARGIN samples before position 0 and after the last."""
+    from scipy.special import i0  # noqa: PLC0415 - see `_by_ratio`
+
     below = np.floor(positions)
     offsets = np.arange(1 - MARGIN, MARGIN + 1)
     distance = offsets - (positions - below)[:, np.newaxis]

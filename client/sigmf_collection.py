@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from client.capture import Capture
 from client.errors import CaptureError
-from client.iq import decode
 from client.reading import Loaded, ReadOptions
-from client.resampling import MARGIN, resample
 from client.sigmf_metadata import CollectionOnDisk, read_as
 from client.sigmf_recording import META_SUFFIX, NANOSECONDS, SigmfRecording, open_recording
 from schemas.geo import Receiver
@@ -39,7 +37,7 @@ def load_collection(path: Path, options: ReadOptions) -> Loaded:
     Raises:
         CaptureError: a file is missing or not valid, or the streams do not fit together.
     """
-    streams = _open_streams(path, options)
+    streams = open_streams(path, options)
     span = common_span(streams)
     rate = options.resample or min(stream.sample_rate for stream in streams)
     length = (span.end_ns - span.start_ns) * rate / NANOSECONDS
@@ -48,8 +46,8 @@ def load_collection(path: Path, options: ReadOptions) -> Loaded:
     capture = Capture(
         samples=np.stack([read_aligned(stream, start_ns, rate, count) for stream in streams]),
         sample_rate=rate,
-        center_frequency=_common_frequency(path, streams),
-        receivers=options.receivers or _receivers(streams),
+        center_frequency=common_frequency(path, streams),
+        receivers=options.receivers or stream_receivers(streams),
         capture_time=format_datetime_ns(start_ns),
     )
     brought = f"{path.stem}: {len(streams)} streams share {length / rate:.3f} s; brought to {rate:.6f} S/s"
@@ -90,16 +88,16 @@ def read_aligned(stream: SigmfRecording, start_ns: int, rate: float, count: int)
     """
     assert stream.start_ns is not None
     first = (start_ns - stream.start_ns) * stream.sample_rate / NANOSECONDS
-    # The filters look at neighbours: read those too, so that a cut has no edge but the recording's own.
-    margin = 2 * MARGIN * math.ceil(max(1.0, stream.sample_rate / rate)) + 1
-    begin = max(0, math.floor(first) - margin)
-    end = min(stream.length, math.ceil(first + count * stream.sample_rate / rate) + margin)
-    samples = decode(stream.read(begin, end - begin), stream.info.datatype, 1)
-    aligned: NDArray[np.complex64] = resample(samples, stream.sample_rate, rate, first=first - begin, count=count)[0]
+    aligned: NDArray[np.complex64] = stream.read_at(first, rate, count)[0]
     return aligned
 
 
-def _open_streams(path: Path, options: ReadOptions) -> list[SigmfRecording]:
+def open_streams(path: Path, options: ReadOptions) -> list[SigmfRecording]:
+    """Open the recordings of a collection, in its order.
+
+    Raises:
+        CaptureError: one is missing or not valid, or has several channels.
+    """
     names = [stream.name for stream in read_as(CollectionOnDisk, path).collection.streams]
     streams = [open_recording(path.with_name(name + META_SUFFIX), options) for name in names]
     for stream in streams:
@@ -117,7 +115,12 @@ def _span(stream: SigmfRecording) -> Span:
     return Span(stream.start_ns, last + 1)
 
 
-def _common_frequency(path: Path, streams: list[SigmfRecording]) -> float | None:
+def common_frequency(path: Path, streams: list[SigmfRecording]) -> float | None:
+    """Centre frequency of all streams, hertz.
+
+    Raises:
+        CaptureError: they differ.
+    """
     frequencies = {stream.center_frequency for stream in streams}
     if len(frequencies) > 1:
         each = ", ".join(f"{stream.name} {stream.center_frequency}" for stream in streams)
@@ -125,7 +128,12 @@ def _common_frequency(path: Path, streams: list[SigmfRecording]) -> float | None
     return frequencies.pop()
 
 
-def _receivers(streams: list[SigmfRecording]) -> tuple[Receiver, ...]:
+def stream_receivers(streams: list[SigmfRecording]) -> tuple[Receiver, ...]:
+    """A receiver per stream, named after it.
+
+    Raises:
+        CaptureError: one does not say its place.
+    """
     for stream in streams:
         if not stream.receivers:
             raise CaptureError(f"{stream.name}: core:geolocation is missing: give every receiver's place with --rx")

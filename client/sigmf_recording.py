@@ -4,14 +4,19 @@ A file may carry bytes that are no samples (`core:header_bytes`, `core:trailing_
 samples from `core:offset` on, and hold several captures. A job holds one capture's samples and nothing else.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from client.capture import Capture
 from client.errors import CaptureError
-from client.iq import sample_bytes
+from client.iq import decode, sample_bytes
 from client.reading import Loaded, ReadOptions, Window
+from client.resampling import MARGIN, resample
 from client.sigmf_metadata import CaptureOnDisk, GlobalOnDisk, MetadataOnDisk, read_as
 from schemas.geo import Receiver
 from schemas.time import format_datetime_ns, parse_datetime_ns
@@ -71,6 +76,27 @@ class SigmfRecording:
             raise CaptureError(f"{self.data}: ends early, after {len(body)} of {wanted} bytes")
         return body
 
+    def read_at(self, first: float, rate: float, count: int) -> NDArray[np.complex64]:
+        """Read at another rate, from any fraction of a sample on.
+
+        Args:
+            first: where the first sample wanted lies, in the recording's own samples.
+            rate: hertz.
+            count: number of samples wanted.
+
+        Returns:
+            (R, count) complex64.
+
+        Raises:
+            CaptureError: unreadable, real-valued, or a rate out of reach.
+        """
+        # The filters look at neighbours: read those too, so that a cut has no edge but the recording's own.
+        margin = 2 * MARGIN * math.ceil(max(1.0, self.sample_rate / rate)) + 1
+        begin = max(0, math.floor(first) - margin)
+        end = min(self.length, math.ceil(first + count * self.sample_rate / rate) + margin)
+        samples = decode(self.read(begin, end - begin), self.info.datatype, self.info.num_channels)
+        return resample(samples, self.sample_rate, rate, first=first - begin, count=count)
+
     def time_at(self, sample: int) -> str | None:
         """RFC 3339 time of a sample; None where the recording has no time."""
         if self.start_ns is None:
@@ -122,7 +148,7 @@ def open_recording(path: Path, options: ReadOptions) -> SigmfRecording:
         data=data,
         first_byte=first_byte,
         length=length,
-        sample_rate=_either(meta, "core:sample_rate", info.sample_rate, "--rate", options.sample_rate),
+        sample_rate=_either(meta, "core:sample_rate", info.sample_rate, "--sample-rate", options.sample_rate),
         start_ns=None if capture.datetime is None else parse_datetime_ns(capture.datetime),
         center_frequency=capture.frequency if capture.frequency is not None else options.center_frequency,
         receivers=_receivers(meta.stem, info, capture),

@@ -162,7 +162,8 @@ def _messages() -> Document:
                 "type": "string",
                 "format": "binary",
                 "description": "The dataset. Its metadata is JSON text in the header `sigmf`: see "
-                "sigmf-metadata.schema.json.",
+                "sigmf-metadata.schema.json. Empty where the header `claim` says where the dataset lies: see "
+                "claim.schema.json.",
             },
             "x-amqp-properties": _JOB_PROPERTIES,
         },

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
+from schemas.claim import Claim
 from schemas.control import COMMAND, CommandReply
 from schemas.events import CompleteEvent, FailedEvent
 from schemas.job import JobHeaders, JsonJob
@@ -73,6 +74,7 @@ class WireSchema:
 SCHEMAS: Final = (
     WireSchema("job-headers", "Headers of a job that the worker reads", JobHeaders),
     WireSchema("job-json", "Body of an application/json job", JsonJob, _one_kind_of_iq),
+    WireSchema("claim", "Where the dataset of a job lies, in the header `claim`", Claim),
     WireSchema("sigmf-metadata", "SigMF metadata of a job, in the header `sigmf`", SigmfMetadata, _transport_form),
     WireSchema("result", "Answer to a job with one sample", LocalizationResult),
     WireSchema("batch-result", "Answer to a batch job", BatchResult),

@@ -33,12 +33,15 @@ class Point(BaseModel):
         return self.coordinates[2] if len(self.coordinates) == 3 else 0.0  # noqa: PLR2004 - RFC 7946's optional third
 
 
+ReceiverId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class Receiver(BaseModel):
     """A receiver: its name and its antenna's place, and what it states about its own clock and level."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    id: ReceiverId
     geolocation: Point
     time_error_ns: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None, description="Known error of the receiver's clock, nanoseconds; positive = its time stamps are late."

@@ -6,8 +6,9 @@ The other body, a SigMF Recording, is described in `schemas.sigmf`.
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, Json, WithJsonSchema
 
+from schemas.claim import Claim
 from schemas.geo import Receiver
 from schemas.sigmf import MAX_CHANNELS, MAX_SAMPLES_PER_JOB
 from schemas.time import DateTime
@@ -50,6 +51,9 @@ class JobHeaders(BaseModel):
     cache_enabled: bool = True
     continue_on_error: bool = Field(True, description="Batch jobs: false = the first error fails the whole job.")
     sigmf: str | None = Field(None, description="SigMF metadata as JSON text, at most 64 KiB.")
+    claim: Json[Claim] | None = Field(
+        None, description="Where the dataset lies, as JSON text, at most 2 KiB; the body is empty then."
+    )
 
     @property
     def confidences(self) -> tuple[float, ...]:

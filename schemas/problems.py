@@ -25,6 +25,10 @@ class ErrorCode(StrEnum):
     SAMPLE_RATE_MISMATCH = "sample_rate_mismatch"
     RECEIVER_MISMATCH = "receiver_mismatch"
     JOB_ID_CONFLICT = "job_id_conflict"
+    CLAIM_REFUSED = "claim_refused"
+    CLAIM_MISSING = "claim_missing"
+    CLAIM_MISMATCH = "claim_mismatch"
+    CLAIM_UNAVAILABLE = "claim_unavailable"
     EXPIRED = "expired"
     CRASHES_WORKER = "crashes_worker"
     INFERENCE_FAILED = "inference_failed"
@@ -110,6 +114,27 @@ ERROR_TABLE: Final[dict[ErrorCode, ErrorRow]] = {
             ErrorCode.JOB_ID_CONFLICT,
             "The job id was used before for other input",
             "Use a new message_id for each job; repeat an id only with the same body, as the same user.",
+        ),
+        _row(
+            ErrorCode.CLAIM_REFUSED,
+            "The reference leads where this worker does not look",
+            "Put the dataset under a prefix of the worker's HEIMDALL_CLAIM_SOURCES, by a plain path without links.",
+        ),
+        _row(
+            ErrorCode.CLAIM_MISSING,
+            "The referenced dataset is not there, or may not be read",
+            "Store it before publishing, keep it until the outcome is there, and let the workers read it.",
+        ),
+        _row(
+            ErrorCode.CLAIM_MISMATCH,
+            "The referenced dataset is not the one that was claimed",
+            "State size and SHA-256 of the stored bytes, and never write to a stored dataset again.",
+        ),
+        _row(
+            ErrorCode.CLAIM_UNAVAILABLE,
+            "The store of the referenced dataset did not answer in time",
+            "Look at the store and at the worker's way to it, then replay the dead letter.",
+            retriable=True,
         ),
         _row(
             ErrorCode.EXPIRED,

@@ -109,6 +109,30 @@ class JobIdConflict(JobError):
     code = ErrorCode.JOB_ID_CONFLICT
 
 
+class ClaimRefused(JobError):
+    """The reference leads where the operator does not allow."""
+
+    code = ErrorCode.CLAIM_REFUSED
+
+
+class ClaimMissing(JobError):
+    """There is nothing where the reference leads, or nothing that may be read."""
+
+    code = ErrorCode.CLAIM_MISSING
+
+
+class ClaimMismatch(JobError):
+    """What was fetched is not what was claimed: another size, or another digest."""
+
+    code = ErrorCode.CLAIM_MISMATCH
+
+
+class ClaimUnavailable(JobError):
+    """The store of the referenced dataset did not answer in time."""
+
+    code = ErrorCode.CLAIM_UNAVAILABLE
+
+
 class Expired(JobError):
     """The deadline passed before the job was computed."""
 

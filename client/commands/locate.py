@@ -5,11 +5,8 @@ an error; 2 an input or an option is wrong, nothing was sent; 3 the broker did n
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
-from pathlib import Path
 
 import orjson
 import typer
@@ -18,27 +15,19 @@ from rich.console import Console
 from client.capture import Capture
 from client.client import HeimdallClient
 from client.commands import parameters as p
-from client.errors import BadReply, BrokerUnreachable, CaptureError, HeimdallError, LocalizationError
+from client.commands.exits import ExitCode, exit_code_of
+from client.commands.messages import shown, stderr
+from client.errors import BrokerUnreachable, CaptureError, HeimdallError, LocalizationError
 from client.files import load
 from client.job import make_job
 from client.options import DEFAULT_TIMEOUT_S, JobOptions
-from client.quantities import parse_quantity, parse_rate, parse_receiver, read_receivers
+from client.quantities import given_receivers, parse_quantity, parse_rate
 from client.raw_iq import STDIN
 from client.reading import Loaded, ReadOptions, Window
 from client.replies import Answer
 from client.report import describe_answer, describe_error, merged_geojson
-from schemas.geo import Receiver
 
 _CONCURRENCY = 8
-
-
-class ExitCode(IntEnum):
-    """What the shell learns; the worst of all files."""
-
-    LOCATED = 0
-    ERROR_ANSWER = 1
-    USAGE = 2
-    NO_ANSWER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +63,7 @@ def locate(
     json: p.AsJson = False,
 ) -> None:
     """Locate the transmitter in each recording."""
-    messages = Console(stderr=True, markup=False, highlight=False)
+    messages = stderr()
     try:
         _check_together(files, job_id=job_id, geojson=geojson, json=json)
         window = _window(start, duration, samples)
@@ -83,7 +72,7 @@ def locate(
             center_frequency=None if freq is None else parse_quantity(freq, "--freq"),
             datatype=datatype,
             capture_time=time,
-            receivers=_receivers(rx or [], receivers),
+            receivers=given_receivers(rx or [], receivers),
             channels=channels,
             capture=capture,
             resample=None if resample is None else parse_rate(resample, "--resample"),
@@ -113,12 +102,6 @@ def _window(start_s: float, duration_s: float | None, samples: int | None) -> Wi
     if duration_s is not None and samples is not None:
         raise CaptureError("--duration and --samples: choose one")
     return Window(start_s, duration_s, samples)
-
-
-def _receivers(rx: Sequence[str], file: Path | None) -> tuple[Receiver, ...]:
-    if rx and file is not None:
-        raise CaptureError("--rx and --receivers: choose one")
-    return tuple(map(parse_receiver, rx)) if file is None else read_receivers(file)
 
 
 def _load(file: str, reading: ReadOptions, messages: Console, *, compact: bool) -> Loaded:
@@ -157,18 +140,8 @@ def _check_sendable(loaded: Sequence[Loaded], options: JobOptions) -> None:
 
 
 def _run(url: str, loaded: Sequence[Loaded], options: JobOptions, messages: Console) -> list[Outcome]:
-    handler = _Messages(messages)
-    logger = logging.getLogger("client")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    # What the AMQP library logs about a broken connection, the client raises or repairs.
-    logging.getLogger("aiormq").addHandler(logging.NullHandler())
-    logging.getLogger("aio_pika").addHandler(logging.NullHandler())
-    try:
-        with messages.status("locating …"):
-            return asyncio.run(_ask_all(url, loaded, options))
-    finally:
-        logger.removeHandler(handler)
+    with shown(messages), messages.status("locating …"):
+        return asyncio.run(_ask_all(url, loaded, options))
 
 
 async def _ask_all(url: str, loaded: Sequence[Loaded], options: JobOptions) -> list[Outcome]:
@@ -211,17 +184,4 @@ def _print_line(answer: Answer | HeimdallError) -> None:
 def _exit_code(outcome: Outcome) -> ExitCode:
     if not isinstance(outcome.answer, HeimdallError):
         return ExitCode.LOCATED
-    if isinstance(outcome.answer, CaptureError):
-        return ExitCode.USAGE
-    return ExitCode.ERROR_ANSWER if isinstance(outcome.answer, LocalizationError | BadReply) else ExitCode.NO_ANSWER
-
-
-class _Messages(logging.Handler):
-    """Shows the client's log lines to the user."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), style="dim", soft_wrap=True)
+    return exit_code_of(outcome.answer)

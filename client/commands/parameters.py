@@ -1,4 +1,4 @@
-"""Options of `heimdall locate`, named once so that the command's signature stays readable."""
+"""Options of the commands, named once so that their signatures stay readable."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,8 @@ _BROKER = "Broker and job"
 _RAW = "Raw IQ and .npy: what the file does not say"
 _PART = "Which part"
 _OUTPUT = "Output"
+_WINDOWS = "Windows"
+_FLOW = "How it is published"
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 
@@ -35,7 +37,8 @@ JobId = Annotated[
     ),
 ]
 Rate = Annotated[
-    str | None, typer.Option("--rate", metavar="RATE", help="Sample rate: 2.4M, 50k.", rich_help_panel=_RAW)
+    str | None,
+    typer.Option("--rate", "--sample-rate", metavar="RATE", help="Sample rate: 2.4M, 50k.", rich_help_panel=_RAW),
 ]
 Frequency = Annotated[
     str | None, typer.Option("--freq", metavar="FREQ", help="Centre frequency: 433.92M.", rich_help_panel=_RAW)
@@ -85,3 +88,131 @@ AsGeojson = Annotated[
     bool, typer.Option("--geojson", help="Print one GeoJSON FeatureCollection.", rich_help_panel=_OUTPUT)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each answer as a line of JSON.", rich_help_panel=_OUTPUT)]
+
+Recordings = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE|FOLDER…",
+        help="SigMF recordings and collections, .npy arrays, raw IQ; or folders of these.",
+    ),
+]
+WindowMs = Annotated[
+    float | None,
+    typer.Option(
+        "--window-ms", help="Length of a window; each is a job. Else a file is one job.", rich_help_panel=_WINDOWS
+    ),
+]
+WindowRate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate", metavar="N", help="Windows per second of recording; else back to back.", rich_help_panel=_WINDOWS
+    ),
+]
+SampleRate = Annotated[
+    str | None,
+    typer.Option("--sample-rate", metavar="RATE", help="Of raw IQ and .npy: 2.4M, 50k.", rich_help_panel=_RAW),
+]
+PublishResample = Annotated[
+    str | None,
+    typer.Option(
+        "--resample",
+        metavar="RATE",
+        help="Publish at this rate. Else at the recording's own, or at the one that a worker asks for.",
+        rich_help_panel=_FLOW,
+    ),
+]
+PublishCompact = Annotated[
+    bool, typer.Option("--ci16", help="Publish as 16-bit integers: half of cf32's bytes.", rich_help_panel=_FLOW)
+]
+PublishConfidence = Annotated[
+    list[float] | None,
+    typer.Option("--confidence", help="Of an ellipse, such as 0.95; repeatable.", rich_help_panel=_BROKER),
+]
+PublishSession = Annotated[
+    str | None,
+    typer.Option("--session", help="Groups the fixes of one source; else the file's name.", rich_help_panel=_BROKER),
+]
+Ask = Annotated[
+    float,
+    typer.Option(
+        "--ask",
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait for a worker's answer to the first window; 0 = do not ask.",
+        rich_help_panel=_FLOW,
+    ),
+]
+Outstanding = Annotated[
+    int, typer.Option("--outstanding", min=1, max=1000, help="Confirms awaited at a time.", rich_help_panel=_FLOW)
+]
+Patience = Annotated[
+    float,
+    typer.Option(
+        "--patience",
+        min=1,
+        metavar="SECONDS",
+        help="How long the broker may be full or away.",
+        rich_help_panel=_FLOW,
+    ),
+]
+Realtime = Annotated[bool, typer.Option("--realtime", help="No faster than it was recorded.", rich_help_panel=_FLOW)]
+JournalFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="Notes what is confirmed; with the same file a restart goes on there.",
+        rich_help_panel=_FLOW,
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Go on with what comes into the folders, until Ctrl-C.", rich_help_panel=_FLOW),
+]
+Claims = Annotated[
+    str | None,
+    typer.Option(
+        "--claims",
+        metavar="PREFIX",
+        help="Where bodies go that are too large for a message: s3://bucket/prefix or file:///folder.",
+        rich_help_panel=_FLOW,
+    ),
+]
+ClaimsAbove = Annotated[
+    int,
+    typer.Option("--claims-above", min=0, metavar="BYTES", help="What is too large.", rich_help_panel=_FLOW),
+]
+ConfirmedAsJson = Annotated[
+    bool, typer.Option("--json", help="Print each confirmed job as a line of JSON.", rich_help_panel=_OUTPUT)
+]
+
+FollowSession = Annotated[
+    str | None,
+    typer.Option("--session", help="Only fixes of this session; failures name none.", rich_help_panel=_BROKER),
+]
+Count = Annotated[int | None, typer.Option("--count", min=1, help="End after so many results.", rich_help_panel=_FLOW)]
+FollowTimeout = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0.1, metavar="SECONDS", help="End after so long.", rich_help_panel=_FLOW),
+]
+AsGeojsonSeq = Annotated[
+    bool,
+    typer.Option("--geojson-seq", help="Write GeoJSON features, a text each (RFC 8142).", rich_help_panel=_OUTPUT),
+]
+AsCot = Annotated[bool, typer.Option("--cot", help="Write Cursor on Target XML.", rich_help_panel=_OUTPUT)]
+Stale = Annotated[
+    float,
+    typer.Option(
+        "--stale", min=1, metavar="SECONDS", help="Life of a Cursor on Target event.", rich_help_panel=_OUTPUT
+    ),
+]
+
+Jobs = Annotated[list[str], typer.Argument(metavar="JOB…", help="Job ids.")]
+RedisUrl = Annotated[
+    str,
+    typer.Option("--redis", envvar="HEIMDALL_REDIS_URL", help="URL of the workers' Redis.", rich_help_panel=_BROKER),
+]
+Wait = Annotated[
+    float,
+    typer.Option("--wait", min=0, metavar="SECONDS", help="For outcomes to come.", rich_help_panel=_BROKER),
+]

@@ -29,7 +29,9 @@ def configure(level: str, log_format: str, instance: str) -> None:
     ]
     if log_format == "json":
         shared.append(structlog.processors.format_exc_info)
-    renderer = _Json(instance) if log_format == "json" else structlog.dev.ConsoleRenderer()
+    # Its own tracebacks would show local variables: passwords among them, and whole recordings.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = _Json(instance) if log_format == "json" else console
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("lonely.sigmf-data", "lonely.sigmf-meta: no such file; a SigMF recording is"),
         ("iq.dat --rate 1M", "its name does not say the datatype: give --datatype"),
         ("iq.dat --rate 1M --datatype cf33", "unknown datatype 'cf33'"),
-        ("iq.cu8", "give --rate, such as --rate 2.4M"),
+        ("iq.cu8", "give --sample-rate, such as --sample-rate 2.4M"),
         ("iq.cu8 --rate fast", "--rate: 'fast' is not a number such as 2.4M"),
         ("iq.cu8 --rate 0", "--rate: a sample rate is above zero"),
         ("iq.cu8 --rate 1M --freq x", "--freq: 'x' is not a number"),

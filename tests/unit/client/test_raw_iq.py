@@ -111,7 +111,7 @@ def test_resampling_while_reading(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("iq.cu8", ReadOptions(), "give --rate, such as --rate 2.4M"),
+        ("iq.cu8", ReadOptions(), "give --sample-rate, such as --sample-rate 2.4M"),
         ("iq.dat", RATE, "give --datatype"),
         ("none.cu8", RATE, "no such file"),
         (".", RATE, "a folder"),

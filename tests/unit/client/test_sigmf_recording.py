@@ -103,7 +103,7 @@ def test_real_samples_are_passed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("captures", "fields", "message"),
     [
-        ([], {"core__sample_rate": None}, "give --rate"),
+        ([], {"core__sample_rate": None}, "give --sample-rate"),
         ([], {"core__datatype": None}, "global/core:datatype: Field required"),
         ([], {"core__datatype": "float"}, "unknown datatype"),
         ([], {"core__metadata_only": True}, "without its samples"),
@@ -124,7 +124,7 @@ def test_bad_metadata_names_the_field(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (ReadOptions(sample_rate=5.0), "leave --rate 5 out"),
+        (ReadOptions(sample_rate=5.0), "leave --sample-rate 5 out"),
         (ReadOptions(capture=3), "captures 0 to 0"),
         (ReadOptions(window=Window(start_s=1.0)), "--start 1 s lies outside"),
         (ReadOptions(window=Window(samples=11)), "11 samples asked for, 10"),

@@ -1,4 +1,5 @@
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -170,6 +171,19 @@ def test_artifacts_that_are_gone_are_no_version_that_serves(registry, model):
     artifacts.rmdir()
     with pytest.raises((ModelRejected, Unavailable)), registry.download(record):
         pass
+
+
+def test_a_disk_that_takes_no_file_is_named(registry, model):
+    """A download that the disk does not take is no fault of the registry, and the message does not say so."""
+    registry.register(model)
+    record = production(registry)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(Unavailable, match=r"the files of version 1 cannot be had: .*File too large"):
+            registry.download(record).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_version_registered_elsewhere_has_no_digest(registry, model):

@@ -1,0 +1,61 @@
+"""Wrong inputs of `heimdall publish`, `follow` and `result`: a clear line, exit code 2, and nobody asked."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from client.cli import app
+
+NOBODY = {"HEIMDALL_AMQP_URL": "amqp://localhost:1/", "HEIMDALL_REDIS_URL": "redis://localhost:1/", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with some files, the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "iq.cu8").write_bytes(b"\x80" * 64)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "song.txt").write_text("la la la")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("publish none.cu8 --sample-rate 1M", "none.cu8: no such file or folder"),
+        ("publish iq.cu8", "give --sample-rate, such as --sample-rate 2.4M"),
+        ("publish iq.cu8 --window-ms 0 --sample-rate 1M", "longer than nothing"),
+        ("publish iq.cu8 --rate 5 --sample-rate 1M", "give --window-ms"),
+        ("publish iq.cu8 --window-ms 1 --rate 2.4M", "the sample rate of raw IQ is --sample-rate 2.4M"),
+        ("publish iq.cu8 --window-ms 1 --rate fast --sample-rate 1M", "--rate: 'fast' is not a number"),
+        ("publish iq.cu8 --sample-rate 1M --rx A", "--rx 'A': it must be ID=LAT,LON"),
+        ("publish iq.cu8 --sample-rate 1M --watch", "--watch: name folders only"),
+        ("publish empty --sample-rate 1M", "empty: no recording in there"),
+        ("publish iq.cu8 --sample-rate 1M --journal song.txt", "another kind of file"),
+        ("publish iq.cu8 --sample-rate 1M --journal none/journal", "--journal none/journal: No such file"),
+        ("publish iq.cu8 --sample-rate 1M --claims ftp://host/", "no place for large bodies"),
+        ("publish iq.cu8 --sample-rate 1M --claims s3://", "no place for large bodies"),
+        ("publish - --sample-rate 1M", "heimdall locate -"),
+        ("publish iq.cu8 --sample-rate 1M --url rabbit", "amqp://user:password@host"),
+        ("follow --cot --json", "--cot and --json: choose one"),
+        ("follow --url rabbit", "amqp://user:password@host"),
+        ("result a/b", "job id 'a/b': it must be"),
+        ("result a --redis http://host", "redis://"),
+        ("result a --geojson --json", "choose one"),
+    ],
+)
+def test_message_and_exit_code(folder: Path, line: str, message: str) -> None:
+    """The message says what was wrong and what would be right."""
+    ran = CliRunner().invoke(app, line.split(), env=NOBODY)
+    assert (ran.exit_code, ran.stdout) == (2, ""), ran.output
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["publish", "follow", "result"])
+def test_help_names_the_exit_codes(command: str) -> None:
+    """`--help` is enough to write a script."""
+    ran = CliRunner().invoke(app, [command, "--help"])
+    assert ran.exit_code == 0
+    assert "Exit codes" in ran.stdout

@@ -10,6 +10,7 @@ PYTHON_IN_VENV := $(BIN)/python
 READY := $(VENV)/.project
 NETWORK ?=
 SWAPS ?= 50
+MINUTES ?= 0.5
 QUICK ?=
 CHAOS_ARGS ?=
 BENCH_ARGS ?=
@@ -49,6 +50,10 @@ bench-quick: ## The same in under 5 minutes, without peers
 .PHONY: chaos
 chaos: $(READY) ## 21 ways to break everything under load, and what became of each job (QUICK=1: a minute of it)
 	@$(PYTHON_IN_VENV) -m bench.chaos $(if $(QUICK),--quick) $(CHAOS_ARGS)
+
+.PHONY: fuzz
+fuzz: $(READY) ## A million odd inputs on every reader of outside bytes, then by coverage (MINUTES=0.5 per target)
+	@$(PYTHON_IN_VENV) -m bench.fuzz --minutes-per-target $(MINUTES)
 
 .PHONY: train
 train: .venv-train/.ready ## Train the demo model anew (PyTorch, in .venv-train; NETWORK=northwest)

@@ -1,7 +1,9 @@
 """A real Chromium without a screen, for the map's test and its endurance run."""
 
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,8 @@ WINDOW: Final = "1500,950"
 OFFLINE: Final = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 """No name leads anywhere: what the page needs must come from where it came from."""
 _PACKAGES: Final = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+POLL_S: Final = 0.1
+_TOLD: Final = re.compile(r" (\d+) results, .* (\d+) errors$")
 
 
 def program(name: str) -> str:
@@ -65,6 +69,21 @@ def counts(driver: webdriver.Chrome) -> dict[str, int]:
     text: str = driver.execute_script("return document.querySelector('.map-counts')?.textContent ?? ''")
     said = {name: int(count) for count, name in (part.split() for part in text.split(" · ") if part)}
     return {"receivers": 0, "sessions": 0, "fixes": 0, "ellipses": 0} | said
+
+
+def results_told(driver: webdriver.Chrome) -> int | None:
+    """How many results and errors the page says it has heard of; None while it hears of none."""
+    text: str = driver.execute_script("return document.querySelector('.map-link')?.textContent ?? ''")
+    found = _TOLD.search(text)
+    return int(found[1]) + int(found[2]) if found else None
+
+
+def until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until something is so; whether it is."""
+    deadline = time.monotonic() + timeout_s
+    while not (so := condition()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return so
 
 
 def screenshot(driver: webdriver.Chrome, path: Path) -> None:

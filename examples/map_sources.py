@@ -7,7 +7,7 @@ made. Every figure that comes of it is of simulated scenes.
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ ROUND_S: Final = 180.0
 RADIUS_M: Final = 11_000.0
 TOO_SHORT: Final = 100
 """Samples per receiver that no model takes."""
-FRACTION_DIGITS: Final = 6
+CI16_BYTES: Final = 4
 
 Published = Callable[[str], None]
 
@@ -90,7 +90,8 @@ def capture_of(network: Network, source: MovingSource, elapsed_s: float, rng: np
 
 def too_short(capture: Capture) -> Capture:
     """The beginning of a capture, which a worker answers with an error."""
-    return capture.part(samples=TOO_SHORT)
+    assert isinstance(capture.samples, bytes)
+    return replace(capture, samples=capture.samples[: TOO_SHORT * capture.num_channels * CI16_BYTES])
 
 
 async def publish_sources(

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from worker.config import ENV_PREFIX, Settings
 from worker.service import Service
+from worker.telemetry import tracing
 from worker.telemetry.logs import configure
 
 EXIT_SETTINGS = 2
@@ -28,9 +29,13 @@ def main() -> int:
             print(f"heimdall-worker: {names or 'settings'}: {problem['msg']}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
     configure(settings.log_level, settings.log_format, settings.instance)
+    tracing.configure(settings.instance)
 
     async def serve() -> int:
-        return await Service(settings).run()
+        try:
+            return await Service(settings).run()
+        finally:
+            await asyncio.to_thread(tracing.shutdown)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve())

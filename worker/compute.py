@@ -92,7 +92,7 @@ def _read(job: Job, rollout: Rollout[ModelVersion], *, caching: bool) -> None:
     if delivery.content_type == JSON_CONTENT_TYPE:
         job.recording = read_json(delivery.body)
     else:
-        job.recording = read_sigmf(delivery.sigmf, delivery.body)
+        job.recording = read_sigmf(delivery.sigmf, delivery.dataset)
     job.version = rollout.choose(job.session_id or job.job_id or "")
     job.version.admission.check(job.recording)
     job.samples = [Sample(job, index) for index in range(len(job.recording.ranges))]

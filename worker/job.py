@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from schemas.job import JSON_CONTENT_TYPE, PROBLEM_CONTENT_TYPE
 from worker.amqp.delivery import Delivery
 from worker.errors import InferenceFailed, JobError
+from worker.input_digest import input_digest
 from worker.recording import Recording
 from worker.serving.model import ModelVersion
 from worker.serving.outputs import Fix
@@ -97,6 +98,7 @@ class Job:
         version: the model version that serves it, once chosen.
         error: why the whole job has no result, or None.
         outcome: once there is one.
+        mates: ids of the jobs of its micro-batch.
     """
 
     delivery: Delivery
@@ -107,6 +109,7 @@ class Job:
     samples: list[Sample] = field(default_factory=list)
     error: JobError | None = None
     outcome: Outcome | None = None
+    mates: tuple[str, ...] = ()
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -138,14 +141,5 @@ class Job:
     def digest_input(self) -> None:
         """Compute both digests; the body is read once."""
         delivery = self.delivery
-        self.body_digest = blake3(delivery.body).digest()
-        sigmf = delivery.sigmf or b""
-        parts = (
-            (delivery.user_id or "").encode(),
-            delivery.content_type.encode(),
-            sigmf.encode() if isinstance(sigmf, str) else sigmf,
-            self.body_digest,
-        )
-        # With lengths, so that no two different inputs concatenate to the same bytes.
-        described = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-        self.input_digest = f"blake3:{blake3(described).hexdigest()}"
+        self.body_digest = delivery.claimed_digest or blake3(delivery.body).digest()
+        self.input_digest = input_digest(delivery.user_id, delivery.content_type, delivery.sigmf, self.body_digest)

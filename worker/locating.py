@@ -4,16 +4,19 @@ Cached rows are looked up twice: by the input before the features, which are ski
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
+from schemas.job import JSON_CONTENT_TYPE
 from worker.compute import Run, prepare_runs, read_jobs
 from worker.errors import InferenceFailed
 from worker.job import Job, Sample
 from worker.serving.batcher import LeaveFeatures
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
-from worker.stage import Stage
+from worker.stage import SMALL_BYTES, Stage
 from worker.store.cache import FrontEntry, OutputCache, Row
+from worker.telemetry import tracing
 from worker.telemetry.metrics import Metrics
 
 
@@ -37,7 +40,9 @@ class Locator:
 
     async def read(self, jobs: Sequence[Job], rollout: Rollout[ModelVersion]) -> None:
         """Digest, parse and admit each job; what is wrong with one stands in its `error`."""
-        await self._features.run(read_jobs, jobs, rollout, caching=self._cache is not None)
+        reading = partial(read_jobs, jobs, rollout, caching=self._cache is not None)
+        with tracing.stage("read"):
+            await self._features.run(reading, small=_small(jobs))
 
     async def locate(self, samples: Sequence[Sample], leave_features: LeaveFeatures) -> None:
         """Give each sample its row of raw output, or its error.
@@ -53,7 +58,9 @@ class Locator:
         await self._recall_fronts(samples)
         missing = [sample for sample in samples if sample.row is None]
         started = time.perf_counter()
-        runs = await self._features.run(prepare_runs, missing, self._max_batch_size)
+        preparing, small = partial(prepare_runs, missing, self._max_batch_size), _small({s.job for s in missing})
+        with tracing.stage("features"):
+            runs = await self._features.run(preparing, small=small)
         self.progress_at = time.monotonic()
         leave_features()
         if missing:
@@ -72,7 +79,8 @@ class Locator:
         self._metrics.runs.labels(run.version.label).inc()
         started = time.perf_counter()
         try:
-            await self._session.run(run.compute)
+            with tracing.stage("inference"):
+                await self._session.run(run.compute)
         except RuntimeError as error:
             await self._split(run, error)
             return
@@ -145,3 +153,9 @@ def _reuse(sample: Sample, entry: FrontEntry, row: Row) -> None:
     recording = job.recording
     sample.seats = job.version.admission.reseat(recording.receivers, recording.channels, entry.channels)
     sample.clipped, sample.row, sample.cache_hit, sample.row_key = entry.clipped, row, True, entry.row_key
+
+
+def _small(jobs: Collection[Job]) -> bool:
+    """Whether their recordings can be read and computed on the event loop; JSON takes far longer per byte."""
+    plain = all(job.delivery.content_type != JSON_CONTENT_TYPE for job in jobs)
+    return plain and sum(len(job.delivery.dataset) for job in jobs) <= SMALL_BYTES

@@ -3,10 +3,12 @@
 from typing import Any, Final
 
 from schemas import events
+from schemas.claim import MAX_CLAIM_URL
 from schemas.job import MAX_SESSION_ID, MAX_SIGMF_HEADER_BYTES
 from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
 from worker.amqp.publishing import Publication
 from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
+from worker.capsule import capsule
 from worker.job import Job
 from worker.results import event_bodies
 
@@ -19,8 +21,10 @@ _REPLAYED: Final = (
     "cache_enabled",
     "continue_on_error",
     "sigmf",
+    "claim",
 )
 _MAX_VALUE_BYTES: Final = 4 * MAX_SESSION_ID
+_MAX_BYTES: Final = {"sigmf": MAX_SIGMF_HEADER_BYTES, "claim": 4 * MAX_CLAIM_URL}
 _MAX_REASON: Final = 1000
 
 
@@ -75,7 +79,7 @@ def dead_letter(job: Job, instance: str) -> Publication:
         mandatory=True,
         persistent=True,
         correlation_id=job.delivery.correlation_id,
-        headers=_original(job) | {name: value for name, value in said.items() if value is not None},
+        headers=_original(job) | {n: value for n, value in said.items() if value is not None} | capsule(job, job.mates),
     )
 
 
@@ -90,5 +94,5 @@ def _is_valid_size(name: str, value: Any) -> bool:
     # Headers over 128 KiB would close our own connection: what is longer than any valid value stays behind.
     if isinstance(value, bool | int | float):
         return True
-    most = MAX_SIGMF_HEADER_BYTES if name == "sigmf" else _MAX_VALUE_BYTES
+    most = _MAX_BYTES.get(name, _MAX_VALUE_BYTES)
     return len(value if isinstance(value, bytes) else str(value).encode()) <= most

@@ -23,12 +23,15 @@ from worker.serving.rollout import Rollout
 from worker.settling import Settler, take_stored
 from worker.shadow import Shadow
 from worker.store.outcomes import Outcomes
+from worker.telemetry import tracing
 from worker.telemetry.metrics import Metrics
 from worker.trial import Trial, VersionAtFault
 
 log = structlog.get_logger(__name__)
 
 MAX_SOLO_STARTS: Final = 3
+SMALL_SAMPLES: Final = 32
+"""So many are decoded and encoded in 2 ms."""
 
 
 class Pipeline:
@@ -80,7 +83,8 @@ class Pipeline:
         try:
             if jobs:
                 self._metrics.batch_size.observe(len(jobs))
-                await self._run(jobs, leave_features)
+                with tracing.batch(jobs):
+                    await self._run(jobs, leave_features)
         except VersionAtFault as fault:
             log.warning("batch.kept", jobs=len(jobs), reason=str(fault))
             leave_features()
@@ -113,18 +117,26 @@ class Pipeline:
     async def _locate(self, jobs: list[Job], rollout: Rollout[ModelVersion], leave_features: LeaveFeatures) -> None:
         await self._locator.locate(_samples(jobs), leave_features)
         if rollout.canary is None:
-            await asyncio.to_thread(self._finish, jobs)
+            with tracing.stage("geometry"):
+                await self._finish(jobs)
         else:
             await asyncio.to_thread(decode_rows, jobs)
             await self._rescue(jobs, rollout.canary, rollout)
-            await asyncio.to_thread(self._encode, jobs)
+            with tracing.stage("geometry"):
+                await asyncio.to_thread(self._encode, jobs)
         self._trial.judge_production(jobs, rollout)
         await _all(self._locator.remember(_samples(jobs)), self._settler.settle(jobs))
         if rollout.shadow is not None:
             self._shadow.offer([job for job in jobs if job.version is rollout.primary], rollout.shadow)
 
-    def _finish(self, jobs: Sequence[Job]) -> None:
-        """In one thread call: a hand-over to a thread costs a lone job more than this work does."""
+    async def _finish(self, jobs: Sequence[Job]) -> None:
+        """Positions, ellipses and JSON; of a few samples on the event loop, see `worker.stage`."""
+        if len(_samples(jobs)) <= SMALL_SAMPLES:
+            self._decode_and_encode(jobs)
+        else:
+            await asyncio.to_thread(self._decode_and_encode, jobs)
+
+    def _decode_and_encode(self, jobs: Sequence[Job]) -> None:
         decode_rows(jobs)
         self._encode(jobs)
 
@@ -177,7 +189,11 @@ class Pipeline:
 
 def _jobs(deliveries: Iterable[Delivery]) -> list[Job]:
     """Jobs of the deliveries that are still to be settled, by a session that can."""
-    return [Job(d) for d in deliveries if d.open and not d.session.lost.is_set()]
+    jobs = [Job(d) for d in deliveries if d.open and not d.session.lost.is_set()]
+    mates = tuple(job.job_id for job in jobs if job.job_id)
+    for job in jobs:
+        job.mates = mates
+    return jobs
 
 
 def _start_clock(jobs: Iterable[Job]) -> None:

@@ -16,6 +16,8 @@ from worker.amqp.delivery import Delivery
 from worker.amqp.flow import Flow
 from worker.amqp.session import AmqpSession, open_session
 from worker.amqp.topology import Topology
+from worker.claim_stores import ClaimStores
+from worker.claims import Claims
 from worker.config import Settings
 from worker.control import Control
 from worker.errors import HeimdallError
@@ -84,6 +86,7 @@ class Service:
             max_in_flight=BATCHES_IN_FLIGHT,
             on_crash=lambda error: log.error("batch.crashed", exc_info=error),
         )
+        self._claims = self._build_claims()
         self._broker = Broker(
             self._open_session, self._flow, self._take, max_body_bytes=settings.max_body_bytes, on_open=self._on_open
         )
@@ -121,6 +124,7 @@ class Service:
         await self._trial.close()
         await self._shadow.close()
         self._locator.close()
+        self._claims.close()
         log.info("service.stopped", failed=bool(failed))
         return 1 if failed else 0
 
@@ -165,7 +169,7 @@ class Service:
             async with asyncio.timeout(max(0.0, ends - time.monotonic())):
                 await self._operations.until_nothing_is_held()
         except TimeoutError:
-            left: list[Delivery] = self._batcher.withdraw()
+            left: list[Delivery] = [*self._batcher.withdraw(), *self._claims.withdraw()]
             log.warning("drain.unfinished", waiting=len(left), batches=self._batcher.in_flight)
             for delivery in left:
                 with suppress(HeimdallError):
@@ -175,7 +179,7 @@ class Service:
         self._metrics.delivered(redelivered=delivery.redelivered)
         if delivery.queued_s is not None:
             self._metrics.queue_age.observe(delivery.queued_s)
-        self._batcher.put(delivery)
+        self._claims.take(delivery, self._batcher.put)
 
     async def _on_open(self, session: AmqpSession) -> None:
         self._metrics.connects.inc()
@@ -281,7 +285,7 @@ class Service:
         settings = self._settings
         probes = Probes(
             loop_beat_at=lambda: self._beat.beat_at,
-            progress_at=lambda: max(self._batcher.progress_at, self._locator.progress_at),
+            progress_at=lambda: max(self._batcher.progress_at, self._locator.progress_at, self._claims.progress_at),
             busy=self._can_progress,
             obstacles=self._operations.obstacles,
             started=lambda: self._operations.started,
@@ -312,6 +316,15 @@ class Service:
         registry = Registry(settings.mlflow_tracking_uri.get_secret_value(), settings.model_name)
         library = Library(registry, settings.state_dir, settings.model_name)
         return Swapper(registry, library, self._models, self._load, self._metrics, self._on_registry)
+
+    def _build_claims(self) -> Claims[Delivery]:
+        settings = self._settings
+        return Claims(
+            ClaimStores.of(settings.claim_sources),
+            max_bytes=settings.claim_max_bytes,
+            memory_bytes=settings.claim_memory_bytes,
+            timeout_s=settings.claim_timeout_s,
+        )
 
     def _build_pipeline(self) -> Pipeline:
         settings = self._settings

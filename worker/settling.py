@@ -14,6 +14,7 @@ from worker.job import Job, Outcome
 from worker.outgoing import dead_letter, event_publications, is_dead, reply
 from worker.results import error_outcome, stored_outcome
 from worker.store.outcomes import Outcomes
+from worker.telemetry import tracing
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.performance import Performance
 
@@ -48,9 +49,11 @@ class Settler:
         """
         if not jobs:
             return
-        await self._store(jobs)
+        with tracing.stage("store"):
+            await self._store(jobs)
         for session, members in _by_session(jobs).items():
-            await self._answer(session, members)
+            with tracing.stage("reply"):
+                await self._answer(session, members)
             await session.ack(job.delivery.message for job in members)
         await self._outcomes.clear_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
         self._count(jobs)

@@ -5,6 +5,7 @@ It has a thread of its own and one batch at a time; what comes while it is busy,
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import structlog
@@ -57,7 +58,7 @@ class Shadow:
 
     async def _run(self, jobs: Sequence[Job], version: ModelVersion) -> None:
         try:
-            await self._stage.run(self._compare, jobs, version)
+            await self._stage.run(partial(self._compare, jobs, version))
         except Exception as error:
             self._metrics.shadow_runs.labels("failed").inc(sum(len(job.samples) for job in jobs))
             log.warning("shadow.failed", version=version.label, error=repr(error))

@@ -31,7 +31,9 @@ def recipe(user_id: str, content_type: str, sigmf: str, body: bytes) -> str:
 def test_the_recipe_gives_the_digest(delivered: tuple[Any, Any, Any], described: tuple[str, str, str]) -> None:
     """Missing parts count as empty, and a header that came as bytes counts as it is."""
     user_id, content_type, sigmf = delivered
-    delivery: Any = SimpleNamespace(user_id=user_id, content_type=content_type, sigmf=sigmf, body=BODY)
+    delivery: Any = SimpleNamespace(
+        user_id=user_id, content_type=content_type, sigmf=sigmf, body=BODY, claimed_digest=None
+    )
     job = Job(delivery)
     job.digest_input()
     assert job.input_digest == recipe(*described, BODY)

@@ -48,6 +48,7 @@ class Delivery:
         redelivered: the broker delivered it before.
         crashes: how often the broker delivered it before, as far as it says.
         received: monotonic seconds.
+        fetched: the dataset that the job's claim refers to, once it is here.
     """
 
     session: AmqpSession
@@ -63,6 +64,7 @@ class Delivery:
     redelivered: bool
     crashes: int
     received: float = field(default_factory=time.monotonic)
+    fetched: bytes | None = None
 
     @property
     def open(self) -> bool:
@@ -70,9 +72,25 @@ class Delivery:
         return self.session.holds(self.message)
 
     @property
+    def held(self) -> bool:
+        """Whether it is still to be settled, by a session that can."""
+        return self.open and not self.session.lost.is_set()
+
+    @property
     def body(self) -> bytes:
-        """The job's body."""
+        """The message's body; empty where the job has a claim."""
         return self.message.body
+
+    @property
+    def dataset(self) -> bytes:
+        """The job's body, wherever it came from."""
+        return self.message.body if self.fetched is None else self.fetched
+
+    @property
+    def claimed_digest(self) -> bytes | None:
+        """SHA-256 that the claim states: a repeat is known by it without a fetch. None where the body is here."""
+        claim = self.headers.claim
+        return None if claim is None or self.message.body else bytes.fromhex(claim.sha256)
 
     @property
     def suspect(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.geo import Latitude, Longitude, Point, Receiver
+from schemas.geo import Latitude, Longitude, Point, Receiver, ReceiverId
 from worker.serving.contract_inputs import (
     FEATURE_AXES,
     RELATIVE_COLUMNS,
@@ -28,7 +28,7 @@ MAX_RECEIVERS: Final = 64
 class Slot(Document):
     """A receiver the model was trained with; channels find it by id."""
 
-    id: str = Field(min_length=1, max_length=64)
+    id: ReceiverId
     geolocation: Point
 
 

@@ -25,6 +25,7 @@ from worker.serving.rollout import (
     RegistryView,
     VersionRecord,
 )
+from worker.serving.sources import check_source
 
 # MLflow reads these when it is imported. Its own defaults make a refused connection take four minutes.
 _ENVIRONMENT: Final = {
@@ -103,7 +104,7 @@ class Registry:
         directory = Path(tempfile.mkdtemp(prefix="heimdall-model-"))
         directory.chmod(0o700)
         try:
-            self._ask(lambda: self._fetch(record, directory))
+            self._ask(lambda: self._fetch(record, directory), f"the files of version {record.version} cannot be had")
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
@@ -126,7 +127,7 @@ class Registry:
         """
         return self._ask(lambda: self._register(model, contract, alias, metrics or {}))
 
-    def _ask(self, question: Callable[[], Answer]) -> Answer:
+    def _ask(self, question: Callable[[], Answer], failing: str = "the registry does not answer") -> Answer:
         try:
             return question()
         except ModelRejected:
@@ -134,9 +135,9 @@ class Registry:
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise ModelRejected(f"the registry refuses: {error.message}") from error
-            raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
+            raise Unavailable(f"{failing}: {_brief(error)}") from error
         except (OSError, SQLAlchemyError) as error:
-            raise Unavailable(f"the registry does not answer: {_brief(error)}") from error
+            raise Unavailable(f"{failing}: {_brief(error)}") from error
 
     @property
     def _client(self) -> Any:
@@ -183,6 +184,7 @@ class Registry:
         )
 
     def _fetch(self, record: VersionRecord, directory: Path) -> None:
+        check_source(record.source, self._uri)
         files = [
             str(f.path) for f in list_artifacts(artifact_uri=record.source, tracking_uri=self._uri) if not f.is_dir
         ]

@@ -90,6 +90,10 @@ class Metrics:
         for code in ErrorCode:  # From the start, so that a rate over a first error is no gap.
             self.errors.labels(str(code))
             self.dead_letters.labels(str(code))
+        for result in ("succeeded", "failed"):
+            self.swaps.labels(result)
+        for alias in ("production", "canary"):
+            self.rollbacks.labels(alias)
         # Looked up once: a lookup by label takes as long as the observation.
         self._stages = {name: self.stage.labels(name) for name in STAGES}
         self._outcomes = {name: self.jobs.labels(name) for name in ("result", "error")}

@@ -35,6 +35,10 @@ demo: $(READY) ## 60 jobs through a real broker and worker; table, map and GeoJS
 run: $(READY) ## RabbitMQ, Redis, demo model and one worker until Ctrl-C
 	@$(PYTHON_IN_VENV) -m deploy.local.run
 
+.PHONY: map
+map: $(READY) ## The same with simulated transmitters that move, and `heimdall map` to watch them, until Ctrl-C (NETWORK=northwest)
+	@$(PYTHON_IN_VENV) -m examples.map_demo $(NETWORK)
+
 .PHONY: swaps
 swaps: $(READY) ## 50 changes of the model under load on two workers; ends with a line of figures (SWAPS=50)
 	@$(PYTHON_IN_VENV) -m bench.swaps --swaps $(SWAPS)

@@ -14,7 +14,7 @@ from worker.job import Job, Sample
 from worker.serving.batcher import LeaveFeatures
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
-from worker.stage import SMALL_BYTES, Stage
+from worker.stage import SMALL_BYTES, SMALL_RUN_S, Stage
 from worker.store.cache import FrontEntry, OutputCache, Row
 from worker.telemetry import tracing
 from worker.telemetry.metrics import Metrics
@@ -80,7 +80,7 @@ class Locator:
         started = time.perf_counter()
         try:
             with tracing.stage("inference"):
-                await self._session.run(run.compute)
+                await self._session.run(run.compute, small=run.version.session.full_batch_s <= SMALL_RUN_S)
         except RuntimeError as error:
             await self._split(run, error)
             return

@@ -12,6 +12,8 @@ from typing import Final, TypeVar
 
 SMALL_BYTES: Final = 320 * 1024
 """Of recordings: 32 of one receiver and 1,024 samples, or one of seven receivers and 10,000, take 1 to 3 ms."""
+SMALL_RUN_S: Final = 0.002
+"""Of a model with its largest batch."""
 
 Answer = TypeVar("Answer")
 

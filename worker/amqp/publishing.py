@@ -8,19 +8,18 @@ version is installed than those it was tested with, messages are published one b
 
 import asyncio
 import importlib.metadata
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 from aiormq.abc import AbstractChannel, ChannelFrame, ConfirmationFrameType
 from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishError
-from pamqp import frame
-from pamqp.base import Frame
-from pamqp.body import ContentBody
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
+from pamqp.encode import field_table
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +27,16 @@ _TESTED_WITH: Final = ("7.2.",)
 _LEANS_ON: Final = ("lock", "delivery_tag", "confirmations", "message_id_delivery_tag", "write_queue", "create_future")
 _REFUSED: Final = (PublishError, DeliveryError)
 """Returned for want of a queue, and refused by a full one; both concern one message alone."""
+_DELIVERY_MODE: Final = {False: 1, True: 2}
+
+# AMQP 0-9-1: section 4.2.3 for the frame, 4.2.6.1 for the flags of the properties.
+_FRAME: Final = struct.Struct(">BHI")
+_FRAME_END: Final = b"\xce"
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_BASIC: Final = 60
+_PUBLISH: Final = struct.pack(">HHH", _BASIC, 40, 0)
+_CONTENT: Final = struct.Struct(">HHQH")
+_CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION_ID, _MESSAGE_ID = 1 << 15, 1 << 13, 1 << 12, 1 << 10, 1 << 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Publisher:
 
     def __init__(self, channel: AbstractChannel, *, together: bool | None = None) -> None:
         self._channel = channel
+        self._name = uuid4().hex
         self.together = _can_publish_together(channel) if together is None else together
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
@@ -93,8 +103,8 @@ class Publisher:
         channel: Any = self._channel
         async with channel.lock:
             confirms = _Confirms(channel.create_future(), len(publications))
-            payload = b"".join(self._register(index, p, confirms) for index, p in enumerate(publications))
             try:
+                payload = b"".join(self._register(index, p, confirms) for index, p in enumerate(publications))
                 await channel.write_queue.put(ChannelFrame(payload, should_close=False))
             except BaseException:
                 # The tags are spent though nothing was written: this channel can count no more.
@@ -110,13 +120,14 @@ class Publisher:
     def _register(self, index: int, publication: Publication, confirms: "_Confirms") -> bytes:
         """Expect the confirm of one message; its frames."""
         channel: Any = self._channel
-        properties = _properties(publication)
         channel.delivery_tag += 1
         channel.confirmations[channel.delivery_tag] = _Confirm(confirms, index)
+        message_id = None
         if publication.mandatory:  # The library finds a returned message by its id.
-            channel.message_id_delivery_tag[properties.message_id] = channel.delivery_tag
-            confirms.message_ids.append(properties.message_id or "")
-        return _frames(publication, properties, channel.number, channel.max_content_size)
+            message_id = f"{self._name}-{channel.delivery_tag}"
+            channel.message_id_delivery_tag[message_id] = channel.delivery_tag
+            confirms.message_ids.append(message_id)
+        return _frames(publication, message_id, channel.number, channel.max_content_size)
 
 
 class _Confirms:
@@ -175,18 +186,50 @@ def _properties(publication: Publication) -> Basic.Properties:
         content_type=publication.content_type,
         headers=publication.headers or None,
         correlation_id=publication.correlation_id,
-        delivery_mode=2 if publication.persistent else 1,
-        message_id=uuid4().hex if publication.mandatory else None,
+        delivery_mode=_DELIVERY_MODE[publication.persistent],
     )
 
 
-def _frames(publication: Publication, properties: Basic.Properties, channel: int, most: int) -> bytes:
-    """Method, header and body frames (AMQP 0-9-1, section 4.2.6.1); a body is cut to the frame size agreed on."""
+def _frames(publication: Publication, message_id: str | None, channel: int, most: int) -> bytes:
+    """Method, header and body frames (AMQP 0-9-1, sections 2.3.5.1 and 4.2.6); a body is cut to the agreed size.
+
+    Packed here and not by the library's general encoder, which takes ten times as long and half the time of a publish.
+    """
     body = publication.body
-    method = Basic.Publish(
-        exchange=publication.exchange, routing_key=publication.routing_key, mandatory=publication.mandatory
-    )
-    header = ContentHeader(properties=properties, body_size=len(body))
-    pieces = [ContentBody(body[start : start + most]) for start in range(0, len(body), most)]
-    parts: list[Frame | ContentHeader | ContentBody] = [method, header, *pieces]
-    return b"".join(frame.marshal(part, channel) for part in parts)
+    method = _method(publication.exchange, publication.routing_key, publication.mandatory)
+    parts = [_frame(_METHOD, channel, method), _frame(_HEADER, channel, _header(publication, message_id))]
+    parts += [_frame(_BODY, channel, body[start : start + most]) for start in range(0, len(body), most)]
+    return b"".join(parts)
+
+
+def _frame(kind: int, channel: int, payload: bytes) -> bytes:
+    return b"".join((_FRAME.pack(kind, channel, len(payload)), payload, _FRAME_END))
+
+
+@lru_cache(maxsize=1024)
+def _method(exchange: str, routing_key: str, mandatory: bool) -> bytes:  # noqa: FBT001 - a cache knows positions best
+    """Arguments of Basic.Publish: a reserved short, two short strings, and the bits mandatory and immediate."""
+    return b"".join((_PUBLISH, _short(exchange), _short(routing_key), bytes((mandatory,))))
+
+
+def _header(publication: Publication, message_id: str | None) -> bytes:
+    """Class, weight, body size, flags of the properties that are there, and these in the order of their flags."""
+    flags = _CONTENT_TYPE | _MODE
+    parts = [_short(publication.content_type)]
+    if publication.headers:
+        flags |= _HEADERS
+        parts.append(field_table(publication.headers))
+    parts.append(bytes((_DELIVERY_MODE[publication.persistent],)))
+    if publication.correlation_id:
+        flags |= _CORRELATION_ID
+        parts.append(_short(publication.correlation_id))
+    if message_id:
+        flags |= _MESSAGE_ID
+        parts.append(_short(message_id))
+    return _CONTENT.pack(_BASIC, 0, len(publication.body), flags) + b"".join(parts)
+
+
+def _short(text: str) -> bytes:
+    """A short string: its length in one octet, and its UTF-8."""
+    encoded = text.encode()
+    return bytes((len(encoded),)) + encoded

@@ -208,7 +208,9 @@ def row_digest(tensors: Mapping[str, NDArray[np.generic]], index: int, seats: Se
 def _repeat(target: NDArray[np.generic], rows: NDArray[np.intp]) -> None:
     if len(rows) == len(target):
         return
-    absent = np.setdiff1d(np.arange(len(target)), rows)
+    empty = np.ones(len(target), dtype=bool)
+    empty[rows] = False
+    absent = np.flatnonzero(empty)
     target[absent] = target[rows[np.arange(len(absent)) % len(rows)]]
 
 

@@ -63,6 +63,8 @@ class OnnxSession:
             self._session = ort.InferenceSession(str(path), settings, providers=list(options.providers))
         except Exception as error:
             raise ModelRejected(f"onnxruntime cannot load the model: {_brief(error)}") from error
+        self.full_batch_s = float("inf")
+        """How long a run of the largest batch takes, once `worker.serving.loading.warm_up` has measured it."""
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, outputs: Sequence[str], feed: Tensors) -> dict[str, NDArray[np.generic]]:

@@ -55,8 +55,9 @@ def test_a_sound_version_is_loaded_proven_and_warm(tmp_path, monkeypatch):
     version = load(tmp_path, written, max_batch_size=6)
     assert version.digest == written.digest
     assert version.label == "7"
-    assert sizes[-4:] == [1, 2, 4, 6]
-    assert len(sizes) == 2 + 4
+    assert sizes[-5:] == [1, 2, 4, 6, 6]
+    assert len(sizes) == 2 + 5
+    assert 0 < version.session.full_batch_s < float("inf")
     assert version.reference() == {
         "name": "heimdall",
         "version": "7",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
@@ -79,7 +79,8 @@ class Control:
         self._models = models
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
-        self._done: OrderedDict[str, CommandReply] = OrderedDict()
+        # By command id; of a command that is still carried out too, so that its repeat waits for the same answer.
+        self._replies: OrderedDict[str, asyncio.Future[CommandReply]] = OrderedDict()
 
     async def listen(self, session: AmqpSession) -> None:
         """Hear commands in this session, on a queue of its own that goes with it."""
@@ -97,9 +98,10 @@ class Control:
 
     async def close(self) -> None:
         """End the commands under way."""
-        for task in self._tasks:
+        under_way: list[asyncio.Future[Any]] = [*self._tasks, *(reply for reply in self._replies.values() if not reply.done())]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _handle(self, session: AmqpSession, message: AbstractIncomingMessage) -> None:
         reply = await self._answer(message)
@@ -137,13 +139,13 @@ class Control:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             return self._reply(None, ok=False, detail=f"no valid command: {first['loc']}: {first['msg']}")
-        if command.command_id in self._done:
-            return self._done[command.command_id]
-        reply = await self._carry_out(command, fleet=message.routing_key == ALL_WORKERS)
-        self._done[command.command_id] = reply
-        if len(self._done) > _REMEMBERED:
-            self._done.popitem(last=False)
-        return reply
+        reply = self._replies.get(command.command_id)
+        if reply is None:
+            fleet = message.routing_key == ALL_WORKERS
+            reply = self._replies[command.command_id] = asyncio.ensure_future(self._carry_out(command, fleet=fleet))
+            if len(self._replies) > _REMEMBERED:
+                self._replies.popitem(last=False)
+        return await asyncio.shield(reply)
 
     async def _carry_out(self, command: Command, *, fleet: bool) -> CommandReply:
         try:

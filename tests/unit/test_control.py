@@ -1,3 +1,4 @@
+import asyncio
 import json
 from dataclasses import dataclass, field, replace
 
@@ -207,3 +208,34 @@ async def test_an_answer_names_every_version_that_serves(desk, tmp_path):
         ("1", "canary"),
         ("2", "shadow"),
     ]
+
+
+async def test_a_repeat_waits_for_a_command_under_way(desk, monkeypatch):
+    """The same command, sent again before it is answered, is carried out once and answered twice."""
+    release = asyncio.Event()
+
+    async def slow_reload(expect):
+        desk.reloads.append(expect)
+        await release.wait()
+        return "version 7 serves"
+
+    monkeypatch.setattr(desk, "reload", slow_reload)
+    answers = [asyncio.ensure_future(desk.send(RELOAD)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    release.set()
+    assert [(await answer).ok for answer in answers] == [True, True]
+    assert desk.reloads == ["7"]
+    await desk.control.close()
+
+
+async def test_what_is_under_way_ends_with_the_control(desk, monkeypatch):
+    """A worker that stops does not wait for a reload."""
+
+    async def endless_reload(expect):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(desk, "reload", endless_reload)
+    sent = asyncio.ensure_future(desk.send(RELOAD))
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(desk.control.close(), 5)
+    sent.cancel()

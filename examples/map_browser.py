@@ -18,7 +18,7 @@ OFFLINE: Final = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 """No name leads anywhere: what the page needs must come from where it came from."""
 _PACKAGES: Final = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 POLL_S: Final = 0.1
-_TOLD: Final = re.compile(r" (\d+) results, .* (\d+) errors$")
+_TOLD: Final = re.compile(r": results (\d+) .*, errors (\d+)$")
 
 
 def program(name: str) -> str:

@@ -98,9 +98,10 @@ class Control:
 
     async def close(self) -> None:
         """End the commands under way."""
-        under_way: list[asyncio.Future[Any]] = [*self._tasks, *(reply for reply in self._replies.values() if not reply.done())]
-        for task in under_way:
-            task.cancel()
+        carried_out = (reply for reply in self._replies.values() if not reply.done())
+        under_way: list[asyncio.Future[Any]] = [*self._tasks, *carried_out]
+        for future in under_way:
+            future.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _handle(self, session: AmqpSession, message: AbstractIncomingMessage) -> None:

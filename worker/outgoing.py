@@ -1,6 +1,9 @@
 """What is published for a settled job: reply, events, dead letter. Incoming headers are never copied whole."""
 
+import struct
 from typing import Any, Final
+
+import pamqp.encode
 
 from schemas import events
 from schemas.claim import MAX_CLAIM_URL
@@ -55,7 +58,8 @@ def reply(job: Job) -> Publication | None:
 
 def event_publications(job: Job) -> list[Publication]:
     """The events: of fresh outcomes, and of stored ones that the broker's redelivery may have kept from being told."""
-    if job.outcome is None or not (job.outcome.fresh or job.delivery.redelivered):
+    # What has no id is no job, and an event led back to the job queue by a binding would feed itself.
+    if job.outcome is None or job.job_id is None or not (job.outcome.fresh or job.delivery.redelivered):
         return []
     return [Publication(events.EXCHANGE, key, body, "application/json") for key, body in event_bodies(job.outcome)]
 
@@ -87,7 +91,17 @@ def _original(job: Job) -> dict[str, Any]:
     raw = job.delivery.message.headers
     kept = {name: raw[name] for name in _REPLAYED if name in raw and _is_valid_size(name, raw[name])}
     # Bytes can be read from a header but not written to one.
-    return {name: v.decode(errors="replace") if isinstance(v, bytes) else v for name, v in kept.items()}
+    text = {name: v.decode(errors="replace") if isinstance(v, bytes) else v for name, v in kept.items()}
+    return {name: value for name, value in text.items() if _is_writable(value)}
+
+
+def _is_writable(value: Any) -> bool:
+    # Not all that can be read from a header can be written to one, and a letter that cannot be written would never go.
+    try:
+        pamqp.encode.encode_table_value(value)
+    except (ValueError, TypeError, ArithmeticError, RecursionError, struct.error):
+        return False
+    return True
 
 
 def _is_valid_size(name: str, value: Any) -> bool:

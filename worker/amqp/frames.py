@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import pamqp.decode
 
+from worker.amqp.tables import read_table
+
 UNREADABLE: Final = "heimdall-unreadable"
 """Header that stands for a whole table that could not be read; its value names the reason."""
 
@@ -17,7 +19,6 @@ _TIMESTAMP_BYTES: Final = 8
 _LENGTH_BYTES: Final = 4
 _FAILURES: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError, struct.error)
 
-_read_table = pamqp.decode.field_table
 _read_timestamp = pamqp.decode.timestamp
 
 
@@ -34,13 +35,15 @@ def _short_string(value: bytes) -> tuple[int, str]:
     if not value:
         raise ValueError("a short string without its length")
     length = value[0]
+    if len(value) <= length:
+        raise ValueError(f"a short string of {length} bytes, of which {len(value) - 1} came")
     return length + 1, value[1 : length + 1].decode(errors="replace").replace("\ufffd", "?")
 
 
 def _table(value: bytes) -> tuple[int, Any]:
     """Consumed bytes and a field table; one that cannot be read is skipped by its length (section 4.2.5.5)."""
     try:
-        return _read_table(value)
+        return read_table(value)
     except _FAILURES as error:
         length = int.from_bytes(value[:_LENGTH_BYTES], "big")
         return _LENGTH_BYTES + length, {UNREADABLE: type(error).__name__}

@@ -36,7 +36,7 @@ run: $(READY) ## RabbitMQ, Redis, demo model and one worker until Ctrl-C
 	@$(PYTHON_IN_VENV) -m deploy.local.run
 
 .PHONY: map
-map: $(READY) ## The same with simulated transmitters that move, and `heimdall map` to watch them, until Ctrl-C (NETWORK=northwest)
+map: $(READY) ## The local stack, simulated transmitters that move, and `heimdall map` to watch them, until Ctrl-C (NETWORK=northwest)
 	@$(PYTHON_IN_VENV) -m examples.map_demo $(NETWORK)
 
 .PHONY: swaps

@@ -3,8 +3,12 @@
 Input: one byte that chooses who sends (of `SENDERS`) and the routing key, then the body of the command.
 """
 
+import asyncio
 import json
+import os
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any, Final, cast
 
@@ -22,6 +26,7 @@ from worker.telemetry.metrics import Metrics
 OPERATOR: Final = "alice"
 SENDERS: Final = (OPERATOR, None, "", "bob", "Alice", "alice ", "alice\x00", "*", OPERATOR)
 _KEYS: Final = ("worker.all", "worker.w-1", "worker.#")
+_LONGEST_S: Final = 5.0
 _NAMES: Final = ("ping", "info", "reload", "pause", "resume", "drain")
 
 
@@ -89,13 +94,15 @@ def run(data: bytes) -> str:
     return TAKEN
 
 
-def _finish(coroutine: Any) -> None:
-    """Run a coroutine that never waits, without a loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    raise AssertionError("a command waited for something")
+@cache
+def _loop(_process: int) -> asyncio.AbstractEventLoop:
+    """The loop of this process; one that was forked cannot be used."""
+    return asyncio.new_event_loop()
+
+
+def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, which must not wait for anything but itself."""
+    _loop(os.getpid()).run_until_complete(asyncio.wait_for(coroutine, _LONGEST_S))
 
 
 def _document(rng: Random) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import base64
 import http.client
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from tests.support.station import Publisher, Station, command, publisher
 CANARY = "c4nary-in-the-m1ne"
 PAGES = ("/metrics", "/health/live", "/health/ready", "/health/startup", "/model/info", "/model/versions")
 FAILS_S = 4.0
+PATIENCE_S = 60.0
+WORKERS_CONNECTIONS = 2
 
 
 @dataclass
@@ -46,12 +49,21 @@ class Login:
     def lock_out(self) -> None:
         """Another password at both servers, and every connection closed."""
         management(self.broker, "PUT", f"/users/{self.name}", {"password": "another", "tags": ""})
-        for connection in management(self.broker, "GET", "/connections"):
-            if connection.get("user") == self.name:
-                with suppress(RuntimeError):  # It may be gone already.
-                    management(self.broker, "DELETE", f"/connections/{quote(connection['name'], safe='')}")
+        for name in self._connections():
+            with suppress(RuntimeError):  # It may be gone already.
+                management(self.broker, "DELETE", f"/connections/{quote(name, safe='')}")
         self.station.redis.acl_setuser(self.name, reset=True, enabled=True, passwords=["+another"])
         self.station.redis.client_kill_filter(user=self.name)
+
+    def _connections(self) -> list[str]:
+        """The worker's two; the broker lists a connection some seconds after it was opened."""
+        ends = time.monotonic() + PATIENCE_S
+        while time.monotonic() < ends:
+            listed = [c["name"] for c in management(self.broker, "GET", "/connections") if c.get("user") == self.name]
+            if len(listed) >= WORKERS_CONNECTIONS:
+                return listed
+            time.sleep(0.5)
+        raise TimeoutError("the broker lists no connections of the worker")
 
     def _with_login(self, url: str) -> str:
         parts = urlsplit(url)

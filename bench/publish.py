@@ -25,7 +25,8 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 def figures(report: Mapping[str, Any]) -> str:
     """All that the page shows of a report."""
-    pictures = [f"![{title}](images/{name})" for name, title in _TITLES.items()]
+    # The quick form measures no load curve.
+    pictures = [f"![{title}](images/{name})" for name, title in _TITLES.items() if (IMAGES / name).exists()]
     sheets = [model(report).markdown(), needs(report, RECEIVERS, FIXES_PER_S).markdown()]
     return "\n".join([markdown(report), f"`{last_line(report['targets'])}`", "", *sheets, *pictures, ""])
 

@@ -65,14 +65,11 @@ def prepare_runs(samples: Sequence[Sample], max_batch_size: int) -> list[Run]:
 
     Samples whose features cannot be computed carry their error, and are in no run.
     """
-    groups: dict[tuple[ModelVersion, tuple[int, ...]], list[tuple[Sample, Item]]] = {}
+    groups: dict[tuple[ModelVersion, tuple[int, ...]], list[Sample]] = {}
     for sample in samples:
-        item = _decode(sample)
-        if item is not None and sample.job.version is not None:
-            version = sample.job.version
-            groups.setdefault((version, version.plan.shape_key(item.capture.samples.shape[1])), []).append(
-                (sample, item)
-            )
+        version = sample.job.version
+        if version is not None:
+            groups.setdefault((version, version.plan.shape_key(_length(sample))), []).append(sample)
     runs = [
         _features(version, members[start : start + max_batch_size])
         for (version, _), members in groups.items()
@@ -125,21 +122,33 @@ def _decode(sample: Sample) -> Item | None:
     return Item(capture, seats)
 
 
-def _features(version: ModelVersion, members: Sequence[tuple[Sample, Item]]) -> Run:
-    tensors = version.plan.allocate(len(members), members[0][1].capture.samples.shape[1])
-    computed: list[int] = []
-    for row, (sample, item) in enumerate(members):
-        started = time.perf_counter()
-        try:
-            version.plan.fill(tensors, row, item)
-            if sample.front_key is not None:
-                sample.row_key = row_key(version.cache_scope, row_digest(tensors, row, item.seats))
-        except JobError as error:
-            sample.error = error
-        except Exception as error:
-            sample.error = unexpected(error, sample.job)
-        else:
-            computed.append(row)
-        sample.job.timings.features += time.perf_counter() - started
-    run = Run(version, [sample for sample, _ in members], tensors)
+def _length(sample: Sample) -> int:
+    """Samples per receiver."""
+    assert sample.job.recording is not None
+    return sample.job.recording.ranges[sample.index][1]
+
+
+def _features(version: ModelVersion, members: Sequence[Sample]) -> Run:
+    """One after the other from bytes to features: decoded IQ is large, and is used while it lies in the cache."""
+    tensors = version.plan.allocate(len(members), _length(members[0]))
+    computed = [row for row, sample in enumerate(members) if _fill(version, tensors, row, sample)]
+    run = Run(version, list(members), tensors)
     return run if len(computed) == len(members) else run.part(computed)
+
+
+def _fill(version: ModelVersion, tensors: Tensors, row: int, sample: Sample) -> bool:
+    """Decode one sample and compute its features; False where that cannot be done."""
+    item = _decode(sample)
+    if item is None:
+        return False
+    started = time.perf_counter()
+    try:
+        version.plan.fill(tensors, row, item)
+        if sample.front_key is not None:
+            sample.row_key = row_key(version.cache_scope, row_digest(tensors, row, item.seats))
+    except JobError as error:
+        sample.error = error
+    except Exception as error:
+        sample.error = unexpected(error, sample.job)
+    sample.job.timings.features += time.perf_counter() - started
+    return sample.error is None

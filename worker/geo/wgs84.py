@@ -81,7 +81,7 @@ def enu_to_wgs84_near(
     east_m: NDArray[np.float64],
     north_m: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What `enu_to_wgs84` does, by Legendre's series to the fourth order: twenty times faster over many points.
+    """What `enu_to_wgs84` does, by Legendre's series to the fourth order: several times faster over many points.
 
     Within `NEAR_M` of an origin below `NEAR_LATITUDE_DEG` the two agree to 3 mm (0.1 mm within 20 km). Source of the
     series: R. H. Rapp, Geometric Geodesy, Part II (Ohio State University, 1993), section 1.4.

@@ -4,24 +4,24 @@ import json
 from types import SimpleNamespace
 
 from tests.support.models import tone
-from tests.support.station import Publisher, Station, command
+from tests.support.station import Publisher, Station, publisher
 from worker.commands.dead_letter import read_letter
 from worker.commands.dead_selection import Selection, since
 
 POISON = tone(1, amplitude=1e5)
 
 
-async def test_the_capsule(shared_station: Station, jobs: Publisher) -> None:
+async def test_the_capsule(own_station: Station) -> None:
     """When, what input, which model, in whose company and with what versions the job failed."""
-    await command(jobs, command="pause")
-    sent = [await jobs.publish(tone(n), job_id=f"mate-{n}") for n in range(6)]
-    sent.append(await jobs.publish(POISON, job_id="poison"))
-    await command(jobs, command="resume")
-    await jobs.until(lambda: all(jobs.replies[c] for c in sent) and bool(jobs.dead))
+    own_station.worker(HEIMDALL_EAGER="false", HEIMDALL_MAX_WAIT_MS="1000")  # So that they share a batch.
+    async with publisher(own_station.amqp_url) as jobs:
+        sent = [await jobs.publish(tone(n), job_id=f"mate-{n}") for n in range(6)]
+        sent.append(await jobs.publish(POISON, job_id="poison"))
+        await jobs.until(lambda: all(jobs.replies[c] for c in sent) and bool(jobs.dead))
     said = jobs.dead[0].headers
-    stored = json.loads(shared_station.redis.get("heimdall:result:poison"))
+    stored = json.loads(own_station.redis.get("heimdall:result:poison"))
     assert said["heimdall-input-digest"] == stored["input_digest"]
-    located = json.loads(shared_station.redis.get("heimdall:result:mate-0"))
+    located = json.loads(own_station.redis.get("heimdall:result:mate-0"))
     assert said["heimdall-model-digest"] == located["model"]["digest"]
     assert said["heimdall-model-alias"] == "production"
     assert set(said["heimdall-batch-mates"]) <= {f"mate-{n}" for n in range(6)}

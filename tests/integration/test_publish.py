@@ -92,6 +92,9 @@ async def test_windows_are_cut_as_asked(publish: Publish, worker: FakeWorker, dr
     options = ("--window-ms", 200, "--rate", 10, "--sample-rate", "10k", "--time", "2026-01-01T00:00:00Z")
     ran = await publish(drive, *options, "--rx", "A=45,7", "--rx", "B=45,8", "--json")
     assert ran.exit_code == 0, ran.output
+    async with asyncio.timeout(10):  # What the broker has confirmed is not yet delivered.
+        while len(worker.jobs) < 19:
+            await asyncio.sleep(0.01)
     assert len({job.message_id for job in worker.jobs}) == len(worker.jobs) == 19
     assert {job.headers["session_id"] for job in worker.jobs} == {"drive"}
     assert times(worker.jobs)[:2] == ["2026-01-01T00:00:00.000000000Z", "2026-01-01T00:00:00.100000000Z"]

@@ -9,20 +9,22 @@ Two connections, because an alarm of the broker blocks those that publish.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import aio_pika
 import aiormq.abc
 import aiormq.exceptions
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
+from pamqp.common import FieldTable
 from yarl import URL
 
 from worker.amqp.flow import Flow
 from worker.amqp.frames import tolerate_bad_content
 from worker.amqp.ledger import AckLedger
-from worker.amqp.message import Message, message_of
+from worker.amqp.message import Message
 from worker.amqp.publishing import Publication, Publisher
+from worker.amqp.receiving import DivertingConnection
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
 from worker.tls import explain
@@ -37,6 +39,9 @@ LOST: Final = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutErr
 """What the library raises when a channel or connection is gone."""
 
 
+Kind = TypeVar("Kind", bound=aio_pika.Connection)
+
+
 class AmqpSession:
     """An open session; `open_session` makes one.
 
@@ -46,7 +51,7 @@ class AmqpSession:
         confirm_timeout: seconds a confirm may take before the session is given up.
     """
 
-    def __init__(self, consumer: AbstractConnection, publisher: AbstractConnection, confirm_timeout: float) -> None:
+    def __init__(self, consumer: DivertingConnection, publisher: AbstractConnection, confirm_timeout: float) -> None:
         self.consumer = consumer
         self.publisher = publisher
         self.lost = asyncio.Event()
@@ -76,7 +81,6 @@ class AmqpSession:
         self.control = await self._channel(self.consumer, publisher_confirms=False)
         self._queue = (await topology.establish(self._jobs, STEP_TIMEOUT_S)).name
         await self._jobs.set_qos(prefetch_count=prefetch_count, timeout=STEP_TIMEOUT_S)
-        # Below the library's message objects, which cost more than the frames they are made of.
         self._inbox = await self._jobs.get_underlay_channel()
         self._inbox.on_consumer_cancel_callbacks.add(self._on_lost)
         self._publisher = Publisher(await self._out.get_underlay_channel())
@@ -89,14 +93,14 @@ class AmqpSession:
             take: gets each message; must not block or raise.
         """
 
-        async def on_message(delivered: aiormq.abc.DeliveredMessage) -> None:
-            message = message_of(delivered)
+        def on_message(message: Message) -> None:
             self._ledger.deliver(message.delivery_tag)
             take(message)
 
+        self.consumer.reader.divert(self._inbox.number, on_message)
         while True:
             await flow.wait(open_=True)
-            consumer = await self._inbox.basic_consume(self._queue, on_message, timeout=STEP_TIMEOUT_S)
+            consumer = await self._inbox.basic_consume(self._queue, _diverted, timeout=STEP_TIMEOUT_S)
             assert consumer.consumer_tag is not None
             self.idle.clear()
             log.info("consumer.started", queue=self._queue)
@@ -206,9 +210,11 @@ async def open_session(
     """
     opened: list[AbstractConnection] = []
     try:
-        opened.append(await _connect(url, f"heimdall-worker {name} (consume)"))
-        opened.append(await _connect(url, f"heimdall-worker {name} (publish)"))
-        session = AmqpSession(opened[0], opened[1], confirm_timeout)
+        consumer = await _connect(url, f"heimdall-worker {name} (consume)", DivertingConnection)
+        opened.append(consumer)
+        publisher = await _connect(url, f"heimdall-worker {name} (publish)", aio_pika.Connection)
+        opened.append(publisher)
+        session = AmqpSession(consumer, publisher, confirm_timeout)
         await session.prepare(topology, prefetch_count)
     except BaseException as error:
         for connection in opened:
@@ -219,9 +225,16 @@ async def open_session(
     return session
 
 
-async def _connect(url: str, name: str) -> AbstractConnection:
+async def _connect(url: str, name: str, kind: type[Kind]) -> Kind:
     with_heartbeat = URL(url).update_query(heartbeat=HEARTBEAT_S)
-    return await aio_pika.connect(with_heartbeat, timeout=STEP_TIMEOUT_S, client_properties={"connection_name": name})
+    about: FieldTable = {"connection_name": name}
+    return await aio_pika.connect(
+        with_heartbeat, timeout=STEP_TIMEOUT_S, client_properties=about, connection_class=kind
+    )
+
+
+async def _diverted(_: aiormq.abc.DeliveredMessage) -> None:
+    raise AssertionError("a delivery reached the library; the reader takes them all")
 
 
 def _where(url: str) -> str:

@@ -4,6 +4,7 @@ Input: the property flags and values of a content header frame; the harness puts
 does. A frame that the library itself cannot split into properties never comes from a broker: it ends the connection.
 """
 
+import asyncio
 import struct
 from random import Random
 from typing import Any, Final, cast
@@ -11,16 +12,16 @@ from typing import Any, Final, cast
 import pamqp.commands
 import pamqp.constants
 import pamqp.encode
-import pamqp.exceptions
 import pamqp.frame
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import InvalidFrameError
 
 from bench.fuzz import field_tables as wire
 from bench.fuzz.mutations import as_json, spoil_bytes, spoil_json
 from bench.fuzz.target import REFUSED, TAKEN, Target
 from bench.fuzz.targets.recordings import check_refusal
 from worker.amqp.delivery import Delivery, read_delivery, refuse_reply_to
-from worker.amqp.message import Message, message_of
+from worker.amqp.message import Message
+from worker.amqp.receiving import DeliveryReader
 from worker.amqp.session import AmqpSession
 from worker.job import Job
 from worker.outgoing import dead_letter, is_dead, reply
@@ -28,6 +29,8 @@ from worker.results import error_outcome
 
 MAX_BODY_BYTES: Final = 4096
 BASIC: Final = 60
+CHANNEL: Final = 1
+_LOOP: Final = asyncio.new_event_loop()
 _MAX_HEADER_BYTES: Final = 131_064
 """Above which the broker, and so our own publish, would end a connection."""
 _DIGEST_BYTES: Final = 32
@@ -48,7 +51,7 @@ def run(data: bytes) -> str:
     """Read the delivery; a job that is refused can be answered and dead-lettered, whatever its headers held."""
     try:
         message = delivered(data)
-    except pamqp.exceptions.PAMQPException:
+    except InvalidFrameError:
         return REFUSED
     delivery = read_delivery(_SESSION, message, MAX_BODY_BYTES)
     assert delivery.reply_to is None or not refuse_reply_to(delivery.reply_to, delivery.user_id)
@@ -60,17 +63,33 @@ def run(data: bytes) -> str:
 
 
 def delivered(data: bytes) -> Message:
-    """The message that is made of a frame with these properties.
+    """The message that is made of a delivery with these properties, which came in two pieces.
 
     Raises:
-        pamqp.exceptions.PAMQPException: the frame cannot be read at all.
+        aiormq.exceptions.InvalidFrameError: it cannot be read at all.
     """
     body = _BODIES[len(data) % len(_BODIES)]
-    payload = struct.pack(">HxxQ", BASIC, len(body)) + data
-    frame = struct.pack(">BHI", pamqp.constants.FRAME_HEADER, 1, len(payload)) + payload + b"\xce"
-    _, _, header = pamqp.frame.unmarshal(frame)
-    deliver = pamqp.commands.Basic.Deliver("consumer", 1, len(data) % 3 == 1, "heimdall.iq", "localize")
-    return message_of(DeliveredMessage(deliver, cast("Any", header), body, cast("AbstractChannel", None)))
+    stream = frames(struct.pack(">HxxQ", BASIC, len(body)) + data, body, redelivered=len(data) % 3 == 1)
+    taken: list[Message] = []
+    reader = DeliveryReader(_LOOP)
+    reader.divert(CHANNEL, taken.append)
+    cut = sum(data[:2]) % len(stream)
+    reader.feed_data(stream[:cut])
+    reader.feed_data(stream[cut:])
+    (message,) = taken
+    assert message.body == body
+    return message
+
+
+def frames(header: bytes, body: bytes, *, redelivered: bool) -> bytes:
+    """A delivery on the wire."""
+    deliver = pamqp.commands.Basic.Deliver("consumer", 1, redelivered, "heimdall.iq", "localize")
+    content = (
+        struct.pack(">BHI", kind, CHANNEL, len(payload)) + payload + b"\xce"
+        for kind, payload in ((pamqp.constants.FRAME_HEADER, header), (pamqp.constants.FRAME_BODY, body))
+        if payload
+    )
+    return b"".join((pamqp.frame.marshal(deliver, CHANNEL), *content))
 
 
 def _check_settling(delivery: Delivery) -> None:

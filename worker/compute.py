@@ -1,4 +1,4 @@
-"""The steps of a micro-batch that need a thread: reading jobs, features, runs of the model. No I/O, no event loop."""
+"""The arithmetic of a micro-batch: reading jobs, features, runs of the model. No I/O; it may run in a thread."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ from worker.recording import decode_capture, read_json, read_sigmf
 from worker.serving.inputs import Item, Tensors, row_digest
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
+from worker.stage import SMALL_RUN_S
 from worker.store.cache import front_key, row_key
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,27 @@ class Run:
     version: ModelVersion
     samples: list[Sample]
     tensors: Tensors
+
+    @property
+    def quick(self) -> bool:
+        """Whether the model takes no longer than the event loop may be kept."""
+        return self.version.session.full_batch_s <= SMALL_RUN_S
+
+    def iq_counts(self) -> list[int]:
+        """Complex numbers that each sample's features are computed from."""
+        return [_length(sample) * sample.job.recording.channels for sample in self.samples if sample.job.recording]
+
+    def fill(self, rows: Iterable[int]) -> None:
+        """Decode samples and compute their features.
+
+        One after the other: decoded IQ is large, and is used while it lies in the processor's cache.
+        """
+        for row in rows:
+            _fill(self.version, self.tensors, row, self.samples[row])
+
+    def sound(self) -> list[int]:
+        """Rows of the samples that have no error."""
+        return [row for row, sample in enumerate(self.samples) if sample.error is None]
 
     def part(self, rows: Sequence[int]) -> "Run":
         """The same for some of the samples."""
@@ -60,22 +82,32 @@ def read_jobs(jobs: Iterable[Job], rollout: Rollout[ModelVersion], *, caching: b
             job.error = unexpected(error, job)
 
 
-def prepare_runs(samples: Sequence[Sample], max_batch_size: int) -> list[Run]:
-    """Decode and compute the features of samples that are to be computed; the runs they form.
-
-    Samples whose features cannot be computed carry their error, and are in no run.
-    """
+def allocate_runs(samples: Sequence[Sample], max_batch_size: int) -> list[Run]:
+    """The runs that samples form which are to be computed, their tensors still to be filled."""
     groups: dict[tuple[ModelVersion, tuple[int, ...]], list[Sample]] = {}
     for sample in samples:
         version = sample.job.version
         if version is not None:
             groups.setdefault((version, version.plan.shape_key(_length(sample))), []).append(sample)
-    runs = [
-        _features(version, members[start : start + max_batch_size])
+    return [
+        _allocated(version, members[start : start + max_batch_size])
         for (version, _), members in groups.items()
         for start in range(0, len(members), max_batch_size)
     ]
-    return [run for run in runs if run.samples]
+
+
+def sound_runs(runs: Iterable[Run]) -> list[Run]:
+    """Filled runs without the samples whose features could not be computed, which carry their error."""
+    kept = (run.part(rows) if len(rows) < len(run.samples) else run for run, rows in ((r, r.sound()) for r in runs))
+    return [run for run in kept if run.samples]
+
+
+def prepare_runs(samples: Sequence[Sample], max_batch_size: int) -> list[Run]:
+    """Runs allocated, filled and sound, in one go."""
+    runs = allocate_runs(samples, max_batch_size)
+    for run in runs:
+        run.fill(range(len(run.samples)))
+    return sound_runs(runs)
 
 
 def unexpected(error: Exception, job: Job) -> InternalError:
@@ -128,19 +160,15 @@ def _length(sample: Sample) -> int:
     return sample.job.recording.ranges[sample.index][1]
 
 
-def _features(version: ModelVersion, members: Sequence[Sample]) -> Run:
-    """One after the other from bytes to features: decoded IQ is large, and is used while it lies in the cache."""
-    tensors = version.plan.allocate(len(members), _length(members[0]))
-    computed = [row for row, sample in enumerate(members) if _fill(version, tensors, row, sample)]
-    run = Run(version, list(members), tensors)
-    return run if len(computed) == len(members) else run.part(computed)
+def _allocated(version: ModelVersion, members: list[Sample]) -> Run:
+    return Run(version, members, version.plan.allocate(len(members), _length(members[0])))
 
 
-def _fill(version: ModelVersion, tensors: Tensors, row: int, sample: Sample) -> bool:
-    """Decode one sample and compute its features; False where that cannot be done."""
+def _fill(version: ModelVersion, tensors: Tensors, row: int, sample: Sample) -> None:
+    """Decode one sample and compute its features, or give it its error."""
     item = _decode(sample)
     if item is None:
-        return False
+        return
     started = time.perf_counter()
     try:
         version.plan.fill(tensors, row, item)
@@ -151,4 +179,3 @@ def _fill(version: ModelVersion, tensors: Tensors, row: int, sample: Sample) -> 
     except Exception as error:
         sample.error = unexpected(error, sample.job)
     sample.job.timings.features += time.perf_counter() - started
-    return sample.error is None

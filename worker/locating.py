@@ -1,20 +1,20 @@
 """From read jobs to a row of raw output for each of their samples: cache, features, cache, ONNX run.
 
-Cached rows are looked up twice: by the input before the features, which are skipped then, and by the tensors after.
+Cached rows are looked up twice: by the input before the features, which are skipped then, and by the tensors after,
+where running the model would take longer.
 """
 
 import time
-from collections.abc import Collection, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from schemas.job import JSON_CONTENT_TYPE
-from worker.compute import Run, prepare_runs, read_jobs
+from worker.compute import Run, allocate_runs, read_jobs, sound_runs
 from worker.errors import InferenceFailed
 from worker.job import Job, Sample
 from worker.serving.batcher import LeaveFeatures
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
-from worker.stage import SMALL_BYTES, SMALL_RUN_S, Stage
+from worker.stage import SMALL_BYTES, SMALL_IQ, Stage
 from worker.store.cache import FrontEntry, OutputCache, Row
 from worker.telemetry import tracing
 from worker.telemetry.metrics import Metrics
@@ -40,9 +40,26 @@ class Locator:
 
     async def read(self, jobs: Sequence[Job], rollout: Rollout[ModelVersion]) -> None:
         """Digest, parse and admit each job; what is wrong with one stands in its `error`."""
-        reading = partial(read_jobs, jobs, rollout, caching=self._cache is not None)
+
+        def reading(part: range) -> None:
+            read_jobs(jobs[part.start : part.stop], rollout, caching=self._cache is not None)
+
         with tracing.stage("read"):
-            await self._features.run(reading, small=_small(jobs))
+            await self._features.run_each(reading, [_reading_size(job) for job in jobs], SMALL_BYTES)
+
+    async def recall(self, samples: Sequence[Sample]) -> None:
+        """Give rows to read samples whose identical input was computed before; to be called before `locate`."""
+        asked = [sample for sample in samples if sample.front_key is not None]
+        if self._cache is None or not asked:
+            return
+        fronts = await self._cache.fronts([s.front_key for s in asked if s.front_key])
+        rows = await self._cache.rows([entry.row_key for entry in fronts.values()])
+        for sample in asked:
+            entry = fronts.get(sample.front_key or b"")
+            row = rows.get(entry.row_key) if entry else None
+            self._metrics.cache.labels("front", "hit" if row else "miss").inc()
+            if entry is not None and row is not None:
+                _reuse(sample, entry, row)
 
     async def locate(self, samples: Sequence[Sample], leave_features: LeaveFeatures) -> None:
         """Give each sample its row of raw output, or its error.
@@ -55,12 +72,13 @@ class Locator:
             await self._compute(samples[start : start + self._max_batch_size], leave_features)
 
     async def _compute(self, samples: Sequence[Sample], leave_features: LeaveFeatures) -> None:
-        await self._recall_fronts(samples)
         missing = [sample for sample in samples if sample.row is None]
         started = time.perf_counter()
-        preparing, small = partial(prepare_runs, missing, self._max_batch_size), _small({s.job for s in missing})
+        runs = allocate_runs(missing, self._max_batch_size)
         with tracing.stage("features"):
-            runs = await self._features.run(preparing, small=small)
+            for run in runs:
+                await self._features.run_each(run.fill, run.iq_counts(), SMALL_IQ)
+        runs = sound_runs(runs)
         self.progress_at = time.monotonic()
         leave_features()
         if missing:
@@ -80,7 +98,7 @@ class Locator:
         started = time.perf_counter()
         try:
             with tracing.stage("inference"):
-                await self._session.run(run.compute, small=run.version.session.full_batch_s <= SMALL_RUN_S)
+                await self._session.run(run.compute, small=run.quick)
         except RuntimeError as error:
             await self._split(run, error)
             return
@@ -99,24 +117,13 @@ class Locator:
         await self._infer(run.part(range(middle)))
         await self._infer(run.part(range(middle, len(run.samples))))
 
-    async def _recall_fronts(self, samples: Sequence[Sample]) -> None:
-        """Give rows to samples whose identical input was computed before."""
-        asked = [sample for sample in samples if sample.front_key is not None]
-        if self._cache is None or not asked:
-            return
-        fronts = await self._cache.fronts([s.front_key for s in asked if s.front_key])
-        rows = await self._cache.rows([entry.row_key for entry in fronts.values()])
-        for sample in asked:
-            entry = fronts.get(sample.front_key or b"")
-            row = rows.get(entry.row_key) if entry else None
-            self._metrics.cache.labels("front", "hit" if row else "miss").inc()
-            if entry is not None and row is not None:
-                _reuse(sample, entry, row)
-
     async def _recall_rows(self, run: Run) -> Run:
-        """Give rows to samples whose tensors were computed before; the run of the others."""
+        """Give rows to samples whose tensors were computed before; the run of the others.
+
+        A quick run takes less time than looking them up.
+        """
         keys = [sample.row_key for sample in run.samples if sample.row_key is not None]
-        if self._cache is None or not keys:
+        if self._cache is None or not keys or run.quick:
             return run
         rows = await self._cache.rows(keys)
         for sample in run.samples:
@@ -155,7 +162,6 @@ def _reuse(sample: Sample, entry: FrontEntry, row: Row) -> None:
     sample.clipped, sample.row, sample.cache_hit, sample.row_key = entry.clipped, row, True, entry.row_key
 
 
-def _small(jobs: Collection[Job]) -> bool:
-    """Whether their recordings can be read and computed on the event loop; JSON takes far longer per byte."""
-    plain = all(job.delivery.content_type != JSON_CONTENT_TYPE for job in jobs)
-    return plain and sum(len(job.delivery.dataset) for job in jobs) <= SMALL_BYTES
+def _reading_size(job: Job) -> int:
+    """Bytes to be read; JSON takes far longer per byte, and is never small."""
+    return SMALL_BYTES + 1 if job.delivery.content_type == JSON_CONTENT_TYPE else len(job.delivery.dataset)

@@ -1,6 +1,6 @@
 """One micro-batch from deliveries to acknowledgements, top to bottom.
 
-stored outcomes looked up, jobs read → cache → features → cache → ONNX run → results
+jobs read → stored outcomes and cache looked up → features → cache → ONNX run → results
 → store → dead letters → replies and events (confirmed) → acknowledgements
 """
 
@@ -100,9 +100,10 @@ class Pipeline:
         _start_clock(jobs)
         await self._count_suspect(jobs)
         with self._models.lease() as rollout:
+            await self._locator.read(jobs, rollout)
             known, _ = await asyncio.gather(
                 self._outcomes.lookup([job.job_id for job in jobs if job.job_id]),
-                self._locator.read(jobs, rollout),
+                self._locator.recall(_samples(job for job in jobs if job.error is None)),
             )
             _answer_known(jobs, known)
             open_ = [job for job in jobs if job.outcome is None and job.error is None]
@@ -125,7 +126,7 @@ class Pipeline:
             with tracing.stage("geometry"):
                 await asyncio.to_thread(self._encode, jobs)
         self._trial.judge_production(jobs, rollout)
-        await _all(self._locator.remember(_samples(jobs)), self._settler.settle(jobs))
+        await _all(self._settler.settle(jobs), self._locator.remember(_samples(jobs)))
         if rollout.shadow is not None:
             self._shadow.offer([job for job in jobs if job.version is rollout.primary], rollout.shadow)
 
@@ -151,6 +152,7 @@ class Pipeline:
             self._metrics.reruns.inc(len(failed))
             await self._locator.read(failed, Rollout(rollout.primary))
             again = [job for job in failed if job.error is None]
+            await self._locator.recall(_samples(again))
             await self._locator.locate(_samples(again), lambda: None)
             await asyncio.to_thread(decode_rows, again)
         rescued = sum(job.error is None and not job.blames_model for job in failed)

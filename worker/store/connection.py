@@ -83,11 +83,15 @@ class StoreConnection:
         Raises:
             Unavailable: it did not for as long as jobs may be held.
         """
+        try:
+            return await self._shielded(call)
+        except FAILURES as error:
+            self._on_failure(error)
         retrying = AsyncRetrying(
             stop=stop_after_delay(self._hold),
             wait=wait_exponential_jitter(multiplier=0.1, max=2.0),
             retry=retry_if_exception_type(FAILURES),
-            before_sleep=self._on_failure,
+            before_sleep=self._on_attempt,
         )
         try:
             return await retrying(self._shielded, call)
@@ -145,10 +149,12 @@ class StoreConnection:
         # A cancelled command would leave its answer in the connection for whoever comes next.
         return await asyncio.shield(asyncio.ensure_future(call()))
 
-    def _on_failure(self, state: RetryCallState) -> None:
+    def _on_failure(self, error: BaseException | None) -> None:
         self._failures.inc()
-        error = state.outcome.exception() if state.outcome else None
         if self.up:
             log.warning("store.down", error=str(error))
             self._down.set()
             self._on_change(False)
+
+    def _on_attempt(self, state: RetryCallState) -> None:
+        self._on_failure(state.outcome.exception() if state.outcome else None)

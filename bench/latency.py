@@ -8,6 +8,8 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 LOWEST_US: Final = 1
 HIGHEST_US: Final = 60_000_000
 FIGURES: Final = 3
+LONE_PAUSES_S: Final = (0.002, 0.02)
+"""Shortest and longest pause before a lone job, seconds, drawn evenly."""
 _US: Final = 1e6
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pamqp.commands import Basic
 from yarl import URL
 
-from bench.latency import encoded, recorded
+from bench.latency import LONE_PAUSES_S, encoded, recorded
 from bench.peers import PEERS, Wire
 from bench.peers.peer import as_published
 from bench.recipe import RawJob
@@ -27,7 +27,6 @@ BODIES: Final = 64
 """Different recordings; a mark in its first sample makes each job's body one that no cache knows."""
 LAST_ANSWERS_S: Final = 10.0
 _SEED: Final = 5
-_LARGEST_PAUSE_S: Final = 0.02
 
 
 class _Line:
@@ -95,7 +94,7 @@ class Source:
         self._begin(to)
         rng = np.random.default_rng(_SEED)
         for number in range(count):
-            await asyncio.sleep(rng.uniform(0.002, _LARGEST_PAUSE_S))
+            await asyncio.sleep(rng.uniform(*LONE_PAUSES_S))
             await self._publish(self._lines[0], number, number)
             async with asyncio.timeout(30.0):
                 await self._until(lambda: not self._due)

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from bench.load import Body, Sent, running
 from bench.versions import STEP_M, origin_of, write_shifted
 from deploy.local import LocalStackError, ServiceProcess, Stack
@@ -36,6 +38,7 @@ BODIES: Final = 8
 RATE: Final = 100.0
 WARM_UP_SWAPS: Final = 3
 TIMEOUT_S: Final = 120.0
+JITTER_S: Final = 2.0
 AFTERMATH_S: Final = 1.0
 """How long after the fleet agrees a job counts as one during the swap."""
 SHOWN: Final = 10
@@ -86,7 +89,11 @@ def measure(swaps: int, rate: float = RATE, pause_s: float = 2.0) -> SwapFigures
 def _worker(stack: Stack, number: int) -> ServiceProcess:
     settings = {"HEIMDALL_INSTANCE": f"swaps-{number}", "HEIMDALL_CONTROL_USERS": "guest"}
     # A cached output would be no answer of the session that is being measured.
-    settings |= {"HEIMDALL_CACHE_ENABLED": "false", "HEIMDALL_MODEL_NAME": NAME}
+    settings |= {
+        "HEIMDALL_CACHE_ENABLED": "false",
+        "HEIMDALL_MODEL_NAME": NAME,
+        "HEIMDALL_RELOAD_JITTER_S": str(JITTER_S),
+    }
     return ServiceProcess([sys.executable, "-m", "worker"], stack.worker_env() | settings)
 
 
@@ -135,6 +142,9 @@ async def _swap(stack: Stack, rollouts: Rollouts, version: str) -> tuple[float, 
 def figures(run: Run) -> SwapFigures:
     """What a run amounts to."""
     during, outside = split(run.sent, run.windows)
+    for name, latencies in (("outside", outside), ("during", during)):
+        p50, p99 = np.percentile(latencies, (50, 99)) * 1000
+        print(f"latency {name} swaps: p50 {p50:.1f} ms, p99 {p99:.1f} ms", flush=True)
     failed = [job for job in run.sent if any(answer["code"] for answer in job.answers)]
     puzzling = mixed(run.sent, origin_of(MODEL))
     for job in [*failed, *puzzling][:SHOWN]:

@@ -17,6 +17,9 @@ from worker.telemetry import tracing
 from worker.telemetry.logs import configure
 
 EXIT_SETTINGS = 2
+SWITCH_INTERVAL_S = 0.0002
+"""How long a thread may keep the interpreter: at the usual 5 ms each of a job's dozens of steps that let go of it would
+wait that long while another thread reads the registry."""
 
 
 def main() -> int:
@@ -28,6 +31,7 @@ def main() -> int:
             names = "/".join(f"{ENV_PREFIX}{str(part).upper()}" for part in problem["loc"])
             print(f"heimdall-worker: {names or 'settings'}: {problem['msg']}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     configure(settings.log_level, settings.log_format, settings.instance)
     tracing.configure(settings.instance)
 

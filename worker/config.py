@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     )
     proof_timeout_s: float = Field(45.0, gt=0, description="Longest time a version may take to load and prove itself.")
     proof_memory_bytes: int = Field(4096 * _MIB, ge=64 * _MIB, description="Memory it may use for that.")
-    reload_jitter_s: float = Field(0.0, ge=0, description="Random delay before a reload, so that a fleet spreads out.")
+    reload_jitter_s: float = Field(2.0, ge=0, description="Random delay before a reload, so that a fleet spreads out.")
 
     result_ttl_s: int = Field(3600, ge=1, description="Life of a stored outcome.")
     redis_hold_s: float = Field(300.0, gt=0, description="How long held jobs wait for Redis before they are released.")

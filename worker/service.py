@@ -54,6 +54,9 @@ BATCHES_IN_FLIGHT: Final = 4
 """One in features, one in the session, two being settled; the prefetch of four batches feeds them."""
 RESERVE_S: Final = 5.0
 """Of the grace period, kept for closing connections."""
+_COLLECT_AFTER: Final = 20_000
+"""Objects: a batch makes thousands, and next to none of them in circles; the usual 700 would stop for each few jobs."""
+_REGISTRY_PAUSE_S: Final = 0.03
 _MEMORY_INTERVAL_S: Final = 15.0
 
 
@@ -153,6 +156,7 @@ class Service:
         # What was imported and loaded stays: a full collection would walk it all, 70 ms each time, to free nothing.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER)
         self._flow.clear("model")
         await self._swapper.poll(self._settings.registry_poll_s)
 
@@ -313,7 +317,7 @@ class Service:
 
     def _build_swapper(self) -> Swapper:
         settings = self._settings
-        registry = Registry(settings.mlflow_tracking_uri.get_secret_value(), settings.model_name)
+        registry = Registry(settings.mlflow_tracking_uri.get_secret_value(), settings.model_name, _REGISTRY_PAUSE_S)
         library = Library(registry, settings.state_dir, settings.model_name)
         return Swapper(registry, library, self._models, self._load, self._metrics, self._on_registry)
 

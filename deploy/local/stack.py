@@ -59,5 +59,6 @@ class Stack:
             "HEIMDALL_AMQP_URL": self.broker.url,
             "HEIMDALL_REDIS_URL": self.store.url,
             "HEIMDALL_MLFLOW_TRACKING_URI": self.tracking_uri,
+            "HEIMDALL_RELOAD_JITTER_S": "0",  # One or two workers: nothing to spread.
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }

@@ -280,7 +280,7 @@ async def test_patience_ends(amqp_url: str) -> None:
         await declare_topology(await connection.channel(), **{"x-max-length": 1, "x-overflow": "reject-publish"})
         async with HeimdallClient(amqp_url) as client:
             with pytest.raises(PublishRefused) as refused:
-                await client.publish_many([capture()] * 20, patience_s=1)
+                await client.publish_many([capture()] * 20, outstanding=1, patience_s=1)
         assert refused.value.retriable
     proxy = Proxy(amqp_url)
     async with proxy.running() as url, HeimdallClient(url, connect_timeout=0.5) as client:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,11 +61,14 @@ class Registry:
     Args:
         tracking_uri: of the MLflow server, or `sqlite:///…`.
         name: of the registered model.
+        pause_s: before each question. One holds the interpreter for milliseconds, several in a row would hold up the
+            jobs beside them.
     """
 
-    def __init__(self, tracking_uri: str, name: str) -> None:
+    def __init__(self, tracking_uri: str, name: str, pause_s: float = 0.0) -> None:
         self._uri = tracking_uri
         self._name = name
+        self._pause_s = pause_s
         self._client_: Any = None
 
     def view(self) -> RegistryView:
@@ -141,6 +145,7 @@ class Registry:
 
     @property
     def _client(self) -> Any:
+        time.sleep(self._pause_s)
         if self._client_ is None:
             self._client_ = MlflowClient(self._uri, registry_uri=self._uri)
         return self._client_

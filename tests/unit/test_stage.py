@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from worker.stage import Stage
+from worker.stage import Stage, pieces
 
 
 async def test_work_is_done_in_a_thread_of_its_own():
@@ -36,3 +36,34 @@ async def test_a_small_piece_waits_for_a_large_one():
     await asyncio.gather(large, small)
     stage.close()
     assert order == ["large", "small"]
+
+
+def test_pieces_hold_no_more_than_is_small_and_leave_nothing_out():
+    """Small ones together up to the limit, large ones together apart; each element once, in order."""
+    cut = list(pieces([4, 3, 3, 9, 20, 30, 1, 10], 10))
+    assert cut == [
+        (range(3), True),
+        (range(3, 4), True),
+        (range(4, 6), False),
+        (range(6, 7), True),
+        (range(7, 8), True),
+    ]
+    assert list(pieces([], 10)) == []
+
+
+async def test_the_loop_has_a_turn_between_pieces():
+    """Work on a batch is cut: other tasks go on in between, and large pieces are done in the thread."""
+    stage, done, turns = Stage("features"), [], []
+
+    async def other():
+        while len(done) < 3:
+            turns.append(len(done))
+            await asyncio.sleep(0)
+
+    beside = asyncio.ensure_future(other())
+    await stage.run_each(lambda part: done.append((part, threading.current_thread().name)), [6, 6, 60], 10)
+    await beside
+    stage.close()
+    main = threading.current_thread().name
+    assert done == [(range(1), main), (range(1, 2), main), (range(2, 3), "features_0")]
+    assert {1, 2} <= set(turns)

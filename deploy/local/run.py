@@ -20,9 +20,12 @@ Heimdall runs: model {model} version {version}. Ctrl-C stops everything.
   HTTP      {http}   (/health/ready, /metrics, /model/info)
   log       {log}
 
-Try, in another terminal:
+In another terminal:
 
-  .venv/bin/heimdall locate --url {amqp} examples/scene.sigmf-meta
+  export HEIMDALL_AMQP_URL={amqp}
+  export HEIMDALL_REDIS_URL={redis}
+  export HEIMDALL_MLFLOW_TRACKING_URI={registry}
+  .venv/bin/heimdall locate examples/scene.sigmf-meta
 """
 
 
@@ -45,9 +48,10 @@ def _serve(stack: Stack) -> int:
     from examples.demo import register_demo_model  # noqa: PLC0415 - heavy (MLflow), and not needed to say what is missing
 
     version = register_demo_model(stack.tracking_uri, MODEL)
-    env = {**stack.worker_env(), "HEIMDALL_MODEL_NAME": MODEL}
+    env = {**stack.worker_env(), "HEIMDALL_MODEL_NAME": MODEL, "HEIMDALL_CONTROL_USERS": "guest"}
     with ServiceProcess([sys.executable, "-m", "worker"], env) as worker:
         urls = {"amqp": stack.broker.url, "redis": stack.store.url, "http": worker.http_url, "log": worker.log}
+        urls["registry"] = stack.tracking_uri
         print(GUIDE.format(model=MODEL, version=version, **urls), flush=True)
         return _watch(worker)
 

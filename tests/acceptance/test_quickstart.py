@@ -1,4 +1,4 @@
-"""Every command and snippet of docs/quickstart.md runs as it is written, against a real worker."""
+"""Every command of docs/quickstart.md, and those of docs/operations.md that are marked, run against a real worker."""
 
 import json
 import os
@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.local import Broker, RedisServer
 from tests.support.stack import fresh_database, fresh_vhost
 from tests.support.station import Station, station
+from tests.support.worlds import copied_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
     r"<!-- run: (?P<name>[^,>]+?)(?P<endless>, until Ctrl-C)? -->\n```(?P<kind>sh|python)\n(?P<text>.*?)```", re.DOTALL
 )
-BLOCKS = [match.groupdict() for match in BLOCK.finditer((ROOT / "docs/quickstart.md").read_text(encoding="utf-8"))]
+PAGES = ("docs/quickstart.md", "docs/operations.md")
+BLOCKS = [match.groupdict() for page in PAGES for match in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))]
 SAID = {
     "publish": r"published: jobs=\d+ in",
     "collection": r"published: jobs=5 in .* session drive",
@@ -34,8 +37,17 @@ SAID = {
     "follow in python": r"latitude=",
     "locate": r"job +scene-1(.*\n)*.*job +scene-1",
     "plain": r"68% within \d+ m x \d+ m",
+    "roll out": r"may serve: (.*\n)*canary 2 at 10 %: 1 of 1 workers agree\n(.*\n)*promote 2: 1 of 1 workers agree",
+    "roll back": r"production is version 1, was 2\n(.*\n)*rollback: 1 of 1 workers agree",
+    "look": r"heimdall\.dead +\d+(.*\n)*.*production 1 +serving",
+    "mend": r"too_few_samples\)(.*\n)*1 of \d+ dead letters\n(.*\n)*reproduced: .*\n(.*\n)*1 dropped",
+    "commands": r"'version': '1'",
+    "read with curl": r"'heimdall-code': 'too_few_samples'",
+    "read with aio-pika": r"'too_few_samples'.* 6 bytes of application/octet-stream",
 }
 """What each must print."""
+SHORT = "heimdall locate --sample-rate 48k --freq 433.92M --rx Roof=45.044,7.672,250 short.cu8"
+"""Leaves a dead letter."""
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +93,18 @@ def write_stream(folder: Path, name: str, rng: np.random.Generator, number: int)
 
 
 @pytest.fixture(scope="module")
-def reader(broker, redis_server, folder: Path, registry_file: Path) -> Iterator[Station]:
+def reader(
+    broker: Broker,
+    redis_server: RedisServer,
+    folder: Path,
+    registry_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Station]:
     """A world with one worker, whose operator allows references to the reader's folder."""
     with (
         fresh_vhost(broker) as amqp_url,
         fresh_database(redis_server) as redis_url,
-        station(amqp_url, redis_url, f"sqlite:///{registry_file}") as it,
+        station(amqp_url, redis_url, copied_registry(registry_file, tmp_path_factory.mktemp("registry"))) as it,
     ):
         it.worker(HEIMDALL_CLAIM_SOURCES=f"file://{folder}/large", HEIMDALL_MEMORY_BUDGET_BYTES=str(2**31))
         yield it
@@ -98,7 +116,7 @@ def test_every_block_is_told_what_it_must_print() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["name"])
-def test_it_runs_as_it_is_written(block: dict[str, str], reader: Station, folder: Path) -> None:
+def test_it_runs_as_it_is_written(block: dict[str, str], reader: Station, broker: Broker, folder: Path) -> None:
     """The block ends with 0, by itself or by Ctrl-C, and prints what it should."""
     environment = {
         **os.environ,
@@ -107,7 +125,14 @@ def test_it_runs_as_it_is_written(block: dict[str, str], reader: Station, folder
         "COLUMNS": "200",
         "HEIMDALL_AMQP_URL": reader.amqp_url,
         "HEIMDALL_REDIS_URL": reader.redis_url,
+        "HEIMDALL_MLFLOW_TRACKING_URI": reader.tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MANAGEMENT_URL": broker.management_url,
+        "VHOST": reader.amqp_url.rsplit("/", 1)[-1],
     }
+    if block["name"] == "read with curl":
+        refused = subprocess.run(SHORT.split(), cwd=folder, env=environment, check=False, capture_output=True)
+        assert b"too_few_samples" in refused.stderr, refused
     line = ["bash", "-euc", block["text"]] if block["kind"] == "sh" else [sys.executable, "-uc", block["text"]]
     if block["endless"] and block["kind"] == "sh":
         line[2] = f"exec {block['text']}"  # So that Ctrl-C reaches the command.

@@ -55,6 +55,7 @@ class Station:
             "HEIMDALL_REDIS_URL": self.redis_url,
             "HEIMDALL_MLFLOW_TRACKING_URI": self.tracking_uri,
             "HEIMDALL_CONTROL_USERS": "guest",
+            "HEIMDALL_RELOAD_JITTER_S": "0",
             "HEIMDALL_LOG_LEVEL": "DEBUG",
         }
         return ServiceProcess(argv or self.argv, env | self.settings | settings)

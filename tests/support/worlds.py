@@ -26,7 +26,7 @@ def shared_station(
     broker: Broker, redis_server: RedisServer, registry_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Station]:
     """A world with one ready worker, shared by the tests of a module."""
-    uri = _copied(registry_file, tmp_path_factory.mktemp("station"))
+    uri = copied_registry(registry_file, tmp_path_factory.mktemp("station"))
     with (
         fresh_vhost(broker) as amqp_url,
         fresh_database(redis_server) as redis_url,
@@ -46,10 +46,11 @@ async def jobs(shared_station: Station) -> AsyncIterator[Publisher]:
 @pytest.fixture
 def own_station(amqp_url: str, redis_url: str, registry_file: Path, tmp_path: Path) -> Iterator[Station]:
     """A world of the test's own, with a model and no worker yet."""
-    with station(amqp_url, redis_url, _copied(registry_file, tmp_path)) as it:
+    with station(amqp_url, redis_url, copied_registry(registry_file, tmp_path)) as it:
         yield it
 
 
-def _copied(registry_file: Path, directory: Path) -> str:
+def copied_registry(registry_file: Path, directory: Path) -> str:
+    """The tracking URI of a copy that a test may change."""
     shutil.copy(registry_file, directory)
     return f"sqlite:///{directory}/{registry_file.name}"

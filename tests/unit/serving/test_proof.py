@@ -129,7 +129,7 @@ def test_the_child_gives_way(tmp_path, at_load):
     )
     prove(tmp_path, write(tmp_path, beside=contract()))
     found = json.loads((tmp_path / "found").read_text())
-    assert found == [19, [0, 0], [LIMITS.data_bytes] * 2, "1"]
+    assert found == [max(10, os.nice(0)), [0, 0], [LIMITS.data_bytes] * 2, "1"]
 
 
 @pytest.mark.parametrize(

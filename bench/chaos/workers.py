@@ -86,11 +86,11 @@ class Worker:
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
-    def buckets(self, name: str) -> dict[float, float]:
-        """A histogram: cumulative count by upper bound."""
+    def buckets(self, name: str, **labels: str) -> dict[float, float]:
+        """A histogram of one set of labels, at one instant: cumulative count by upper bound."""
         families = text_string_to_metric_families(self.page("/metrics")[1])
         samples = [sample for family in families for sample in family.samples if sample.name == f"{name}_bucket"]
-        return {float(sample.labels["le"]): sample.value for sample in samples}
+        return {float(s.labels["le"]): s.value for s in samples if labels.items() <= s.labels.items()}
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Lines of its log with that event name."""

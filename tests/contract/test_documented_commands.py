@@ -106,7 +106,9 @@ def test_files_of_the_project_exist() -> None:
                 assert (ROOT / word).exists(), (page, words)
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("python"), ids=lambda value: value if value.endswith(".md") else "")
+@pytest.mark.parametrize(
+    ("page", "text"), list(blocks("python")), ids=lambda value: value if value.endswith(".md") else ""
+)
 def test_a_program_finds_what_it_imports(page: str, text: str) -> None:
     """Every program is one, and its names are there."""
     for node in ast.walk(ast.parse(text)):

@@ -121,7 +121,7 @@ def _cpu_us(step: Callable[[], object], seconds: float) -> float:
 def _wall_ms(step: Callable[[int], object], seconds: float) -> float:
     """Wall time of one call, ms: the median, with pauses between the calls as between lone jobs.
 
-    A call right after another finds caches and branches as it left them, and takes a third of the time.
+    A call right after another finds caches and branches as it left them, which a lone job never does.
     """
     taken: list[float] = []
     rng = np.random.default_rng(_SEED)

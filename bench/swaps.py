@@ -28,6 +28,7 @@ from worker.commands.fleet import open_fleet
 from worker.commands.orders import Order, Outcome, carry_out
 from worker.commands.registry_changes import Rollouts
 from worker.commands.swap_figures import SwapFigures, p99_ratio
+from worker.config import Settings
 from worker.geo.wgs84 import wgs84_to_enu
 
 MODEL: Final = Path("examples/models/torino.onnx")
@@ -38,7 +39,8 @@ BODIES: Final = 8
 RATE: Final = 100.0
 WARM_UP_SWAPS: Final = 3
 TIMEOUT_S: Final = 120.0
-JITTER_S: Final = 2.0
+JITTER_S: Final = Settings.model_fields["reload_jitter_s"].default
+"""What a fleet has unless it is set."""
 AFTERMATH_S: Final = 1.0
 """How long after the fleet agrees a job counts as one during the swap."""
 SHOWN: Final = 10

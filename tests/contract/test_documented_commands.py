@@ -16,7 +16,7 @@ from client.cli import app
 from tests.contract.examples import PAGES, ROOT
 
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-SEPARATORS = {"|", "||", "&&", ";", "|\n"}
+SEPARATORS = {"|", "||", "&&", ";"}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 HEIMDALL = typer.main.get_command(app)
 

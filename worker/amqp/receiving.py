@@ -24,7 +24,7 @@ from worker.amqp.message import Message
 Take = Callable[[Message], None]
 
 _FRAME: Final = struct.Struct(">BHI")
-_HEAD_BYTES: Final = 7
+_HEAD_BYTES: Final = _FRAME.size
 _FRAME_END: Final = 0xCE
 _METHOD, _HEADER, _BODY, _HEARTBEAT = _KINDS = (1, 2, 3, 8)
 _HEARTBEAT_FRAME: Final = _FRAME.pack(_HEARTBEAT, 0, 0) + bytes((_FRAME_END,))

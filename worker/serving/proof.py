@@ -21,7 +21,7 @@ from worker.serving.rollout import VersionRecord
 from worker.serving.session import SessionOptions
 
 _NICENESS: Final = 10
-"""At 19 a proof would starve for minutes where jobs take all cores."""
+"""At 19 a proof starved for over a minute where other work took all cores."""
 _PR_SET_PDEATHSIG: Final = 1
 _MAX_TEXT: Final = 400
 

@@ -60,7 +60,7 @@ def read(stream, cuts=(), clock=None):
 @st.composite
 def conversations(draw):
     """Deliveries on our channel, other frames on it between them, and frames of other channels between any two."""
-    ours, foreign, expected = [], [], []
+    ours, expected = [], []
     for tag in range(draw(st.integers(0, 4))):
         body = draw(st.binary(max_size=40))
         properties = {"message_id": f"job-{tag}", "headers": {"n": tag}} if draw(st.booleans()) else {}

@@ -20,7 +20,7 @@ from deploy.local.prometheus import prometheus
 from tests.support.models import tone
 from tests.support.stack import fresh_database
 from tests.support.station import Station, publisher, station
-from tests.support.worlds import _copied
+from tests.support.worlds import copied_registry
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/worker.json").read_text())
@@ -66,7 +66,7 @@ def world(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Station]:
     """A worker on that broker."""
-    uri = _copied(registry_file, tmp_path_factory.mktemp("dashboard"))
+    uri = copied_registry(registry_file, tmp_path_factory.mktemp("dashboard"))
     with fresh_database(redis_server) as redis_url, station(measured_broker[0].url, redis_url, uri) as it:
         it.worker()
         yield it

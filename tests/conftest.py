@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import HealthCheck, settings
 # A busy machine makes inputs slowly; that says nothing of the code.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
+
+# What a script starts in the background ignores SIGINT, and so would every command that a test starts there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.support.stack", "tests.support.worlds"]
 

@@ -156,7 +156,7 @@ def store_answers(command: bytes | Iterable[bytes]) -> int:
 
 
 def _watch_sockets(death: Death) -> None:
-    write, feed = asyncio.StreamWriter.write, asyncio.StreamReader.feed_data
+    write, receive = asyncio.StreamWriter.write, asyncio.StreamReaderProtocol.data_received
 
     def writing(self: asyncio.StreamWriter, data: bytes) -> None:
         acknowledges = frames.holds(bytes(data), frames.ACK)
@@ -166,13 +166,13 @@ def _watch_sockets(death: Death) -> None:
         if acknowledges:
             asyncio.get_running_loop().call_later(_ACK_FLUSHED_S, partial(death.at, Point.ACKNOWLEDGED))
 
-    def feeding(self: asyncio.StreamReader, data: bytes) -> None:
+    def receiving(self: asyncio.StreamReaderProtocol, data: bytes) -> None:
         if frames.holds(bytes(data), frames.ACK):  # From the broker: a confirm.
             death.at(Point.REPLIED)
-        feed(self, data)
+        receive(self, data)
 
     asyncio.StreamWriter.write = writing  # type: ignore[method-assign,assignment]
-    asyncio.StreamReader.feed_data = feeding  # type: ignore[method-assign,assignment]
+    asyncio.StreamReaderProtocol.data_received = receiving  # type: ignore[method-assign,assignment]
 
 
 def _acknowledge_at_once() -> None:

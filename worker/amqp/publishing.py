@@ -1,41 +1,38 @@
 """Publishing a batch: all its messages in one write, all its confirms awaited as one.
 
 The library's own `basic_publish` takes a lock, a write, several futures and a timer per message, which for small jobs
-costs more than all other work on them. `_Together` does for a batch what that method does for a message, and so leans
-on attributes of the library's channel that are not public. Where a release of the library has other ones, or another
-version is installed than those it was tested with, messages are published one by one through the public method.
+costs more than all other work on them. A `Publisher` has a channel to itself: it numbers the messages, writes their
+frames, and hears the confirms and returns from the stream (see `worker.amqp.stream`). The library opens and closes the
+channel, and sees nothing of what passes on it.
 """
 
 import asyncio
-import importlib.metadata
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, Final
 from uuid import uuid4
 
-import structlog
-from aiormq.abc import AbstractChannel, ChannelFrame, ConfirmationFrameType
-from aiormq.exceptions import ChannelInvalidStateError, DeliveryError, PublishError
-from pamqp.commands import Basic
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import AMQPChannelError, InvalidFrameError
 from pamqp.encode import field_table
 
-log = structlog.get_logger(__name__)
+from worker.amqp.receiving import read_properties
+from worker.amqp.stream import ACK, BODY, FRAME, FRAME_END, HEADER, METHOD, NACK, RETURN, StreamConnection
 
-_TESTED_WITH: Final = ("7.2.",)
-_LEANS_ON: Final = ("lock", "delivery_tag", "confirmations", "message_id_delivery_tag", "write_queue", "create_future")
-_REFUSED: Final = (PublishError, DeliveryError)
-"""Returned for want of a queue, and refused by a full one; both concern one message alone."""
 _DELIVERY_MODE: Final = {False: 1, True: 2}
 
-# AMQP 0-9-1: section 4.2.3 for the frame, 4.2.6.1 for the flags of the properties.
-_FRAME: Final = struct.Struct(">BHI")
-_FRAME_END: Final = b"\xce"
-_METHOD, _HEADER, _BODY = 1, 2, 3
+# AMQP 0-9-1: section 4.2.6.1 for the flags of the properties. The confirms are RabbitMQ's: tag, and the bit multiple.
+_CONFIRM: Final = struct.Struct(">4xQB")
+_MULTIPLE: Final = 1
 _BASIC: Final = 60
 _PUBLISH: Final = struct.pack(">HHH", _BASIC, 40, 0)
 _CONTENT: Final = struct.Struct(">HHQH")
+_FRAME_MAX: Final = 131_072
+"""Where the broker sets no limit, which it tells as 0: what it sets unless told otherwise."""
+_FRAME_OVERHEAD: Final = FRAME.size + len(FRAME_END)
 _CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION_ID, _MESSAGE_ID = 1 << 15, 1 << 13, 1 << 12, 1 << 10, 1 << 7
 
 
@@ -54,17 +51,24 @@ class Publication:
 
 
 class Publisher:
-    """Publishes on one channel, which must be in confirm mode and raise returns.
+    """Publishes on a channel that is in confirm mode, and that nobody else publishes on.
 
     Args:
-        channel: of the library.
-        together: whether batches are written at once; default: where this version of the library allows it.
+        connection: of the channel; its stream's diversion is taken.
+        channel: opened by the library, nothing published on it yet.
     """
 
-    def __init__(self, channel: AbstractChannel, *, together: bool | None = None) -> None:
+    def __init__(self, connection: StreamConnection, channel: AbstractChannel) -> None:
         self._channel = channel
+        self._writer = connection.writer
+        self._most = (channel.connection.connection_tune.frame_max or _FRAME_MAX) - _FRAME_OVERHEAD
         self._name = uuid4().hex
-        self.together = _can_publish_together(channel) if together is None else together
+        self._tag = 0
+        self._open: dict[int, tuple[_Confirms, int]] = {}
+        """Messages without a confirm, in the order of their tags: batch, and place in it."""
+        self._returned: set[int] = set()
+        channel.closing.add_done_callback(self._on_closed)
+        connection.reader.divert(channel.number, (ACK, NACK, RETURN), self._hear)
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
         """Publish, and await the confirms.
@@ -77,66 +81,60 @@ class Publisher:
         """
         if not publications:
             return []
-        return await (self._together(publications) if self.together else self._one_by_one(publications))
-
-    async def _one_by_one(self, publications: Sequence[Publication]) -> list[bool]:
-        results = await asyncio.gather(*(self._publish(p) for p in publications), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result is True for result in results]
-
-    async def _publish(self, publication: Publication) -> bool:
+        if self._channel.is_closed:
+            raise AMQPChannelError("the channel is closed")
+        first = self._tag + 1
+        # What cannot be put into frames raises here: a number that the broker never sees would put all confirms out.
+        self._writer.write(b"".join(self._frames(tag, p) for tag, p in enumerate(publications, first)))
+        self._tag += len(publications)
+        confirms = _Confirms(len(publications))
+        self._open.update((tag, (confirms, tag - first)) for tag in range(first, self._tag + 1))
         try:
-            confirmation = await self._channel.basic_publish(
-                publication.body,
-                exchange=publication.exchange,
-                routing_key=publication.routing_key,
-                properties=_properties(publication),
-                mandatory=publication.mandatory,
-            )
-        except _REFUSED:
-            return False
-        return isinstance(confirmation, Basic.Ack)
-
-    async def _together(self, publications: Sequence[Publication]) -> list[bool]:
-        channel: Any = self._channel
-        async with channel.lock:
-            confirms = _Confirms(channel.create_future(), len(publications))
-            try:
-                payload = b"".join(self._register(index, p, confirms) for index, p in enumerate(publications))
-                await channel.write_queue.put(ChannelFrame(payload, should_close=False))
-            except BaseException:
-                # The tags are spent though nothing was written: this channel can count no more.
-                await asyncio.shield(channel.close(ChannelInvalidStateError("a batch was interrupted in its write")))
-                raise
-        try:
+            await self._writer.drain()
             await confirms.all
         finally:
-            for message_id in confirms.message_ids:
-                channel.message_id_delivery_tag.pop(message_id, None)
+            confirms.all.cancel()
         return confirms.taken
 
-    def _register(self, index: int, publication: Publication, confirms: "_Confirms") -> bytes:
-        """Expect the confirm of one message; its frames."""
-        channel: Any = self._channel
-        channel.delivery_tag += 1
-        channel.confirmations[channel.delivery_tag] = _Confirm(confirms, index)
-        message_id = None
-        if publication.mandatory:  # The library finds a returned message by its id.
-            message_id = f"{self._name}-{channel.delivery_tag}"
-            channel.message_id_delivery_tag[message_id] = channel.delivery_tag
-            confirms.message_ids.append(message_id)
-        return _frames(publication, message_id, channel.number, channel.max_content_size)
+    def _frames(self, tag: int, publication: Publication) -> bytes:
+        message_id = f"{self._name}-{tag}" if publication.mandatory else None  # By it a returned message is known.
+        return _frames(publication, message_id, self._channel.number, self._most)
+
+    def _hear(self, method: bytes, header: bytes, _body: bytes) -> None:
+        if self._channel.is_closed:
+            return
+        try:
+            if method.startswith(RETURN):  # Its confirm is still to come.
+                self._returned.add(int(read_properties(header)["message_id"].removeprefix(f"{self._name}-")))
+            else:
+                self._confirm(*_CONFIRM.unpack_from(method), acked=method.startswith(ACK))
+        except (ValueError, LookupError, struct.error) as error:
+            raise InvalidFrameError(f"a confirm or return cannot be read: {error!r}") from error
+
+    def _confirm(self, tag: int, bits: int, *, acked: bool) -> None:
+        for settled in self._until(tag) if bits & _MULTIPLE else [tag]:
+            confirms, index = self._open.pop(settled)
+            confirms.settle(index, taken=acked and settled not in self._returned)
+            self._returned.discard(settled)
+
+    def _until(self, last: int) -> list[int]:
+        """Open tags up to one."""
+        return list(takewhile(lambda tag: tag <= last, self._open))
+
+    def _on_closed(self, closing: "asyncio.Future[Any]") -> None:
+        reason = None if closing.cancelled() else closing.exception()
+        error = AMQPChannelError(f"the channel closed before a confirm came: {reason!r}")
+        for confirms in {confirms for confirms, _ in self._open.values()}:
+            confirms.fail(error)
+        self._open.clear()
 
 
 class _Confirms:
     """What becomes of the messages of a batch; `all` is done when the last one is known."""
 
-    def __init__(self, all_: "asyncio.Future[None]", count: int) -> None:
-        self.all = all_
+    def __init__(self, count: int) -> None:
+        self.all: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.taken = [False] * count
-        self.message_ids: list[str] = []
         self._missing = count
 
     def settle(self, index: int, *, taken: bool) -> None:
@@ -146,48 +144,10 @@ class _Confirms:
         if not self._missing and not self.all.done():
             self.all.set_result(None)
 
-
-class _Confirm:
-    """What the library's channel finds in place of a future for each confirm."""
-
-    __slots__ = ("_confirms", "_index")
-
-    def __init__(self, confirms: _Confirms, index: int) -> None:
-        self._confirms = confirms
-        self._index = index
-
-    def done(self) -> bool:
-        """Whether nobody waits any more."""
-        return self._confirms.all.done()
-
-    def cancelled(self) -> bool:
-        """Whether the wait was given up."""
-        return self._confirms.all.cancelled()
-
-    def set_result(self, _: ConfirmationFrameType) -> None:
-        """The broker took the message."""
-        self._confirms.settle(self._index, taken=True)
-
-    def set_exception(self, _: BaseException) -> None:
-        """The broker returned the message, or refused it."""
-        self._confirms.settle(self._index, taken=False)
-
-
-def _can_publish_together(channel: AbstractChannel) -> bool:
-    version = importlib.metadata.version("aiormq")
-    able = version.startswith(_TESTED_WITH) and all(hasattr(channel, name) for name in _LEANS_ON)
-    if not able:
-        log.warning("broker.publishes_one_by_one", aiormq=version, tested_with=_TESTED_WITH)
-    return able
-
-
-def _properties(publication: Publication) -> Basic.Properties:
-    return Basic.Properties(
-        content_type=publication.content_type,
-        headers=publication.headers or None,
-        correlation_id=publication.correlation_id,
-        delivery_mode=_DELIVERY_MODE[publication.persistent],
-    )
+    def fail(self, error: Exception) -> None:
+        """No more will come."""
+        if not self.all.done():
+            self.all.set_exception(error)
 
 
 def _frames(publication: Publication, message_id: str | None, channel: int, most: int) -> bytes:
@@ -197,13 +157,13 @@ def _frames(publication: Publication, message_id: str | None, channel: int, most
     """
     body = publication.body
     method = _method(publication.exchange, publication.routing_key, publication.mandatory)
-    parts = [_frame(_METHOD, channel, method), _frame(_HEADER, channel, _header(publication, message_id))]
-    parts += [_frame(_BODY, channel, body[start : start + most]) for start in range(0, len(body), most)]
+    parts = [_frame(METHOD, channel, method), _frame(HEADER, channel, _header(publication, message_id))]
+    parts += [_frame(BODY, channel, body[start : start + most]) for start in range(0, len(body), most)]
     return b"".join(parts)
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:
-    return b"".join((_FRAME.pack(kind, channel, len(payload)), payload, _FRAME_END))
+    return b"".join((FRAME.pack(kind, channel, len(payload)), payload, FRAME_END))
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ Two connections, because an alarm of the broker blocks those that publish.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import aio_pika
 import aiormq.abc
@@ -24,7 +24,8 @@ from worker.amqp.frames import tolerate_bad_content
 from worker.amqp.ledger import AckLedger
 from worker.amqp.message import Message
 from worker.amqp.publishing import Publication, Publisher
-from worker.amqp.receiving import DivertingConnection
+from worker.amqp.receiving import read_delivery_frames
+from worker.amqp.stream import DELIVER, StreamConnection
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
 from worker.tls import explain
@@ -39,9 +40,6 @@ LOST: Final = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutErr
 """What the library raises when a channel or connection is gone."""
 
 
-Kind = TypeVar("Kind", bound=aio_pika.Connection)
-
-
 class AmqpSession:
     """An open session; `open_session` makes one.
 
@@ -51,7 +49,7 @@ class AmqpSession:
         confirm_timeout: seconds a confirm may take before the session is given up.
     """
 
-    def __init__(self, consumer: DivertingConnection, publisher: AbstractConnection, confirm_timeout: float) -> None:
+    def __init__(self, consumer: StreamConnection, publisher: StreamConnection, confirm_timeout: float) -> None:
         self.consumer = consumer
         self.publisher = publisher
         self.lost = asyncio.Event()
@@ -76,14 +74,14 @@ class AmqpSession:
         """Open the channels and establish the topology."""
         for connection in (self.consumer, self.publisher):
             connection.close_callbacks.add(self._on_lost)
-        self._out = await self._channel(self.publisher, on_return_raises=True)
+        self._out = await self._channel(self.publisher)
         self._jobs = await self._channel(self.consumer, publisher_confirms=False)
         self.control = await self._channel(self.consumer, publisher_confirms=False)
         self._queue = (await topology.establish(self._jobs, STEP_TIMEOUT_S)).name
         await self._jobs.set_qos(prefetch_count=prefetch_count, timeout=STEP_TIMEOUT_S)
         self._inbox = await self._jobs.get_underlay_channel()
         self._inbox.on_consumer_cancel_callbacks.add(self._on_lost)
-        self._publisher = Publisher(await self._out.get_underlay_channel())
+        self._publisher = Publisher(self.publisher, await self._out.get_underlay_channel())
 
     async def consume(self, flow: Flow, take: Callable[[Message], None]) -> None:
         """Consume while the flow is open. Ends only by an exception or cancellation.
@@ -93,11 +91,12 @@ class AmqpSession:
             take: gets each message; must not block or raise.
         """
 
-        def on_message(message: Message) -> None:
+        def on_delivery(method: bytes, header: bytes, body: bytes) -> None:
+            message = read_delivery_frames(method, header, body)
             self._ledger.deliver(message.delivery_tag)
             take(message)
 
-        self.consumer.reader.divert(self._inbox.number, on_message)
+        self.consumer.reader.divert(self._inbox.number, (DELIVER,), on_delivery)
         while True:
             await flow.wait(open_=True)
             consumer = await self._inbox.basic_consume(self._queue, _diverted, timeout=STEP_TIMEOUT_S)
@@ -122,13 +121,8 @@ class AmqpSession:
             async with asyncio.timeout(self._confirm_timeout):
                 return await self._publisher.publish(publications)
         except LOST as error:
-            failure: BaseException = error
-        except asyncio.CancelledError as error:
-            if _cancelled():
-                raise
-            failure = error  # The library's word for a connection that fell silent: nobody cancelled this task.
-        self.lose(f"publishing failed: {failure!r}")
-        raise Unavailable(f"publishing failed: {failure!r}") from failure
+            self.lose(f"publishing failed: {error!r}")
+            raise Unavailable(f"publishing failed: {error!r}") from error
 
     async def ack(self, messages: Iterable[Message]) -> None:
         """Acknowledge finished messages of this session, with as few frames as possible.
@@ -208,11 +202,11 @@ async def open_session(
     Raises:
         Unavailable: the broker cannot be reached, or refuses; the message has no secrets.
     """
-    opened: list[AbstractConnection] = []
+    opened: list[StreamConnection] = []
     try:
-        consumer = await _connect(url, f"heimdall-worker {name} (consume)", DivertingConnection)
+        consumer = await _connect(url, f"heimdall-worker {name} (consume)")
         opened.append(consumer)
-        publisher = await _connect(url, f"heimdall-worker {name} (publish)", aio_pika.Connection)
+        publisher = await _connect(url, f"heimdall-worker {name} (publish)")
         opened.append(publisher)
         session = AmqpSession(consumer, publisher, confirm_timeout)
         await session.prepare(topology, prefetch_count)
@@ -225,11 +219,11 @@ async def open_session(
     return session
 
 
-async def _connect(url: str, name: str, kind: type[Kind]) -> Kind:
+async def _connect(url: str, name: str) -> StreamConnection:
     with_heartbeat = URL(url).update_query(heartbeat=HEARTBEAT_S)
     about: FieldTable = {"connection_name": name}
     return await aio_pika.connect(
-        with_heartbeat, timeout=STEP_TIMEOUT_S, client_properties=about, connection_class=kind
+        with_heartbeat, timeout=STEP_TIMEOUT_S, client_properties=about, connection_class=StreamConnection
     )
 
 

@@ -21,8 +21,9 @@ from bench.fuzz.target import REFUSED, TAKEN, Target
 from bench.fuzz.targets.recordings import check_refusal
 from worker.amqp.delivery import Delivery, read_delivery, refuse_reply_to
 from worker.amqp.message import Message
-from worker.amqp.receiving import DeliveryReader
+from worker.amqp.receiving import read_delivery_frames
 from worker.amqp.session import AmqpSession
+from worker.amqp.stream import DELIVER, FrameReader
 from worker.job import Job
 from worker.outgoing import dead_letter, is_dead, reply
 from worker.results import error_outcome
@@ -71,8 +72,8 @@ def delivered(data: bytes) -> Message:
     body = _BODIES[len(data) % len(_BODIES)]
     stream = frames(struct.pack(">HxxQ", BASIC, len(body)) + data, body, redelivered=len(data) % 3 == 1)
     taken: list[Message] = []
-    reader = DeliveryReader(_LOOP)
-    reader.divert(CHANNEL, taken.append)
+    reader = FrameReader(_LOOP)
+    reader.divert(CHANNEL, (DELIVER,), lambda *parts: taken.append(read_delivery_frames(*parts)))
     cut = sum(data[:2]) % len(stream)
     reader.feed_data(stream[:cut])
     reader.feed_data(stream[cut:])

@@ -1,156 +1,92 @@
-"""The stream that keeps one channel's deliveries: whatever pieces it comes in, nothing is lost, added or reordered."""
+"""Deliveries read from their frames: as the library reads them, and leniently where it would not."""
 
-import itertools
 import struct
+from datetime import UTC, datetime
 
-import pamqp.body
 import pamqp.commands
 import pamqp.frame
 import pamqp.header
-import pamqp.heartbeat
 import pytest
 from aiormq.exceptions import InvalidFrameError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.amqp.receiving import DeliveryReader
+from worker.amqp.receiving import read_delivery_frames, read_properties
 
-OURS, OTHER = 2, 3
-HEARTBEAT = pamqp.frame.marshal(pamqp.heartbeat.Heartbeat(), 0)
-
-
-class Clock:
-    """The part of an event loop that a reader asks."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def time(self):
-        """Seconds."""
-        return self.now
-
-    def get_debug(self):
-        """No."""
-        return False
-
-
-def frame(value, channel=OURS):
-    """The bytes of a frame."""
-    return pamqp.frame.marshal(value, channel)
-
-
-def delivery(tag, body, cut, channel=OURS, **properties):
-    """The frames of a delivery, its body in frames of at most `cut` bytes."""
-    pieces = [body[start : start + cut] for start in range(0, len(body), cut)]
-    header = pamqp.header.ContentHeader(0, len(body), pamqp.commands.Basic.Properties(**properties))
-    deliver = pamqp.commands.Basic.Deliver("ctag", tag, tag % 2 == 1, "heimdall.iq", f"key{tag}")
-    return [frame(value, channel) for value in (deliver, header, *map(pamqp.body.ContentBody, pieces))]
-
-
-def read(stream, cuts=(), clock=None):
-    """What a reader of the stream takes, and what it passes on, when the stream comes in pieces."""
-    taken, reader = [], DeliveryReader(clock or Clock())
-    reader.divert(OURS, taken.append)
-    edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    for first, last in itertools.pairwise(edges):
-        reader.feed_data(stream[first:last])
-    return taken, bytes(reader._buffer)
-
-
-@st.composite
-def conversations(draw):
-    """Deliveries on our channel, other frames on it between them, and frames of other channels between any two."""
-    ours, expected = [], []
-    for tag in range(draw(st.integers(0, 4))):
-        body = draw(st.binary(max_size=40))
-        properties = {"message_id": f"job-{tag}", "headers": {"n": tag}} if draw(st.booleans()) else {}
-        ours.append(("taken", delivery(tag, body, draw(st.integers(1, 20)), **properties)))
-        expected.append((tag, body, properties.get("message_id"), properties.get("headers", {})))
-        if draw(st.booleans()):
-            ours.append(("passed", [frame(pamqp.commands.Basic.CancelOk("ctag"))]))
-    stream = [(kind, piece) for kind, pieces in ours for piece in pieces]
-    foreign = [
-        HEARTBEAT,
-        *delivery(9, b"theirs", 3, OTHER),
-        frame(pamqp.commands.Connection.Blocked("memory"), 0),
-    ]
-    at = 0
-    for piece in foreign[: draw(st.integers(0, len(foreign)))]:
-        at = draw(st.integers(at, len(stream)))
-        stream.insert(at, ("passed", piece))
-        at += 1
-    return stream, expected
-
-
-@given(conversations(), st.lists(st.integers(0, 2000), max_size=8))
-def test_deliveries_are_taken_and_all_else_passes(conversation, cuts):
-    """However the stream is cut."""
-    stream, expected = conversation
-    taken, passed = read(b"".join(piece for _, piece in stream), cuts)
-    assert [(m.delivery_tag, m.body, m.message_id, m.headers) for m in taken] == expected
-    assert [m.redelivered for m in taken] == [tag % 2 == 1 for tag, *_ in expected]
-    assert [m.routing_key for m in taken] == [f"key{tag}" for tag, *_ in expected]
-    assert passed == b"".join(piece for kind, piece in stream if kind == "passed")
-
-
-def test_before_it_is_told_of_a_channel_everything_passes():
-    """The library's handshake, and deliveries on channels that it serves itself."""
-    reader = DeliveryReader(Clock())
-    stream = b"".join([frame(pamqp.commands.Connection.Start(), 0), *delivery(1, b"x", 1)])
-    reader.feed_data(stream)
-    assert reader._buffer == stream
-
-
-def test_a_broker_of_another_protocol_is_left_to_the_library():
-    """It answers with its own header, and closes."""
-    assert read(b"AMQP\x00\x01\x00\x00") == ([], b"AMQP\x00\x01\x00\x00")
-
-
-def test_content_that_was_returned_is_no_delivery():
-    """A returned message has header and body on the same channel; the library asked for it."""
-    returned = [frame(pamqp.commands.Basic.Return(312, "NO_ROUTE", "", "q")), *delivery(1, b"body", 9)[1:]]
-    assert read(b"".join(returned)) == ([], b"".join(returned))
-
-
-@given(st.lists(st.integers(0, 2000), max_size=8))
-def test_a_sign_of_life_stands_between_frames(cuts):
-    """The library sees traffic while it is all ours, and never in the middle of another frame."""
-    clock, steps = Clock(), []
-    theirs = delivery(9, b"theirs", 3, OTHER)
-    stream = b"".join([*theirs, *delivery(1, b"ours", 2), *theirs, *delivery(2, b"", 1)])
-
-    class Impatient(Clock):
-        def time(self):
-            steps.append(None)
-            return 10.0 * len(steps)
-
-    _, passed = read(stream, cuts, Impatient())
-    beats = 0
-    frames = []
-    while passed:
-        size, _, value = pamqp.frame.unmarshal(passed)
-        if value.name == "Heartbeat":
-            beats += 1
-        else:
-            frames.append(passed[:size])
-        passed = passed[size:]
-    assert frames == theirs * 2
-    assert beats >= 1
-    assert clock.now == 0.0
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [
-        b"".join(delivery(1, b"body", 9))[:-1] + b"\x00",
-        delivery(1, b"body", 9)[0][:-1] + b"\x00",
-        b"".join([*delivery(1, b"body", 9)[:2], frame(pamqp.body.ContentBody(b"five!"))]),
-        b"".join([delivery(1, b"body", 9)[0], frame(pamqp.body.ContentBody(b"no header yet"))]),
-        struct.pack(">BHI", 1, OURS, 5) + struct.pack(">HHB", 60, 60, 9) + b"\xce",
-    ],
-    ids=["end of the body", "end of the method", "more body than announced", "body before header", "cut short"],
+DELIVER = pamqp.commands.Basic.Deliver("ctag", 7, True, "heimdall.iq", "localize.north")
+text = st.text(st.characters(codec="utf-8"), max_size=60).filter(lambda value: len(value.encode()) < 256)
+instant = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)).map(  # noqa: DTZ001 - hypothesis wants them naive
+    lambda value: value.replace(microsecond=0, tzinfo=UTC)
 )
-def test_what_is_no_sequence_of_frames_ends_the_connection(stream):
-    """The transport closes over an exception."""
-    with pytest.raises(InvalidFrameError):
-        read(stream)
+known = {
+    "headers": st.dictionaries(st.sampled_from(["a", "b"]), st.integers(-5, 5) | st.booleans() | text, min_size=1),
+    "delivery_mode": st.sampled_from([1, 2]),
+    "priority": st.integers(0, 9),
+    "timestamp": instant,
+}
+names = set(pamqp.commands.Basic.Properties.attributes()) - {"cluster_id"}  # Which the library does not write.
+properties = st.fixed_dictionaries({}, optional={name: known.get(name, text) for name in sorted(names)})
+
+
+def payload(**values):
+    """Payload of a content header."""
+    return pamqp.header.ContentHeader(0, 4, pamqp.commands.Basic.Properties(**values)).marshal()
+
+
+def read(header, method=DELIVER):
+    """The message of a delivery."""
+    return read_delivery_frames(pamqp.frame.marshal(method, 1)[7:-1], header, b"body")
+
+
+@given(properties)
+def test_properties_are_read_as_the_library_reads_them(values):
+    """Whichever there are."""
+    header = payload(**values)
+    theirs = pamqp.header.ContentHeader()
+    theirs.unmarshal(header)
+    assert {n: v for n, v in read_properties(header).items() if v} == {n: v for n, v in theirs.properties if v}
+
+
+@given(properties, st.integers(1, 200))
+def test_a_header_that_is_cut_short_is_an_error(values, cut):
+    """Wherever the cut is, once there is something to lose."""
+    header = payload(**values)
+    if cut < len(header) - 12:
+        with pytest.raises((ValueError, LookupError, struct.error)):
+            read_properties(header[:-cut])
+
+
+def test_flags_of_properties_unknown_to_the_protocol_are_skipped():
+    """The lowest bit of a word of flags announces another word."""
+    sound = payload(message_id="job-1")
+    (flags,) = struct.unpack_from(">H", sound, 12)
+    longer = sound[:12] + struct.pack(">HH", flags | 1, 0) + sound[14:]
+    assert read_properties(longer) == {"message_id": "job-1"}
+
+
+def test_a_delivery_is_read():
+    """Tag, routing key and what the properties say."""
+    message = read(payload(message_id="job-1", content_type="application/json", headers={"session_id": "東"}))
+    assert (message.delivery_tag, message.redelivered, message.routing_key) == (7, True, "localize.north")
+    assert (message.message_id, message.headers, message.body) == ("job-1", {"session_id": "東"}, b"body")
+    assert (message.correlation_id, message.user_id, message.timestamp) == (None, None, None)
+
+
+@pytest.mark.parametrize("name", ["message_id", "correlation_id", "reply_to", "content_type", "user_id"])
+def test_a_property_that_is_no_text_is_read_leniently(name):
+    """One octet each becomes `?`, so that the text still fits a short string."""
+    header = payload(**{name: "abc"}).replace(b"\x03abc", b"\x03\xff\xfe\xfd")
+    assert getattr(read(header), name) == "???"
+
+
+@pytest.mark.parametrize(("method", "header"), [(b"\0\x3c\0\x3c\x04ctag", payload()), (None, payload()[:13])])
+def test_a_delivery_that_is_cut_short_ends_the_connection(method, header):
+    """Its method, or its content header."""
+    whole = pamqp.frame.marshal(DELIVER, 1)[7:-1]
+    with pytest.raises(InvalidFrameError, match="delivery"):
+        read_delivery_frames(method or whole, header, b"body")
+
+
+def test_an_empty_property_is_none():
+    """As if it were not there."""
+    assert read(payload()[:12] + struct.pack(">H", 1 << 7) + b"\x00").message_id is None

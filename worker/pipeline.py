@@ -101,19 +101,25 @@ class Pipeline:
         await self._count_suspect(jobs)
         with self._models.lease() as rollout:
             await self._locator.read(jobs, rollout)
-            known, _ = await asyncio.gather(
-                self._outcomes.lookup([job.job_id for job in jobs if job.job_id]),
-                self._locator.recall(_samples(job for job in jobs if job.error is None)),
-            )
-            _answer_known(jobs, known)
+            _answer_known(jobs, await self._look_up(jobs))
             open_ = [job for job in jobs if job.outcome is None and job.error is None]
             closed = [job for job in jobs if job.outcome is not None or job.error is not None]
             groups = list(_packed(open_, self._max_batch_size))
             if not groups:
                 leave_features()
-            await _all(
-                self._settler.settle(closed), *(self._locate(group, rollout, leave_features) for group in groups)
-            )
+            steps = [self._locate(group, rollout, leave_features) for group in groups]
+            if closed:
+                steps.append(self._settler.settle(closed))
+            await _all(steps)
+
+    async def _look_up(self, jobs: Sequence[Job]) -> dict[str, bytes]:
+        """Stored outcomes by job id; samples whose input is in the cache get their rows at the same time."""
+        lookup = self._outcomes.lookup([job.job_id for job in jobs if job.job_id])
+        cached = _cached(job for job in jobs if job.error is None)
+        if not cached:
+            return await lookup
+        known, _ = await asyncio.gather(lookup, self._locator.recall(cached))
+        return known
 
     async def _locate(self, jobs: list[Job], rollout: Rollout[ModelVersion], leave_features: LeaveFeatures) -> None:
         await self._locator.locate(_samples(jobs), leave_features)
@@ -126,7 +132,10 @@ class Pipeline:
             with tracing.stage("geometry"):
                 await asyncio.to_thread(self._encode, jobs)
         self._trial.judge_production(jobs, rollout)
-        await _all(self._settler.settle(jobs), self._locator.remember(_samples(jobs)))
+        steps = [self._settler.settle(jobs)]
+        if cached := _cached(jobs):
+            steps.append(self._locator.remember(cached))
+        await _all(steps)
         if rollout.shadow is not None:
             self._shadow.offer([job for job in jobs if job.version is rollout.primary], rollout.shadow)
 
@@ -212,6 +221,11 @@ def _samples(jobs: Iterable[Job]) -> list[Sample]:
     return [sample for job in jobs for sample in job.samples]
 
 
+def _cached(jobs: Iterable[Job]) -> list[Sample]:
+    """Samples that the cache is used for."""
+    return [sample for sample in _samples(jobs) if sample.front_key is not None]
+
+
 def _answer_known(jobs: Iterable[Job], known: dict[str, bytes]) -> None:
     for job in jobs:
         body = known.get(job.job_id or "")
@@ -233,8 +247,11 @@ def _packed(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
         yield group
 
 
-async def _all(*steps: Coroutine[Any, Any, None]) -> None:
+async def _all(steps: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Await all, to the end of each, then raise the first failure: no step is left running unobserved."""
+    if len(steps) == 1:
+        await steps[0]  # Without a task and a future of its own.
+        return
     results = await asyncio.gather(*steps, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -13,6 +14,7 @@ _ISO_8601: Final = re.compile(_PATTERN)
 _NANOSECONDS: Final = 1_000_000_000
 
 
+@lru_cache(maxsize=1024)  # A job's instant is read where it is validated, and where its age is told.
 def parse_datetime_ns(text: str) -> int:
     """Read an ISO 8601 / RFC 3339 instant with all its fraction digits.
 
@@ -38,7 +40,12 @@ def parse_datetime_ns(text: str) -> int:
 def format_datetime_ns(instant_ns: int) -> str:
     """Write nanoseconds since the Unix epoch as RFC 3339 in UTC, with nine fraction digits."""
     seconds, nanoseconds = divmod(instant_ns, _NANOSECONDS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    return f"{_format_seconds(seconds)}.{nanoseconds:09d}Z"
+
+
+@lru_cache(maxsize=16)
+def _format_seconds(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _check(text: str) -> str:

@@ -2,25 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.geo import Receiver
 from schemas.job import MAX_JSON_BODY_BYTES, MAX_SIGMF_HEADER_BYTES, JsonJob
 from schemas.problems import ProblemError
-from schemas.sigmf import MAX_CHANNELS, MAX_SAMPLES_PER_JOB, Datatype, DatatypeError, SampleRange, SigmfMetadata
+from schemas.sigmf import (
+    MAX_CHANNELS,
+    MAX_SAMPLES_PER_JOB,
+    Datatype,
+    DatatypeError,
+    SampleRange,
+    SigmfGlobal,
+    SigmfMetadata,
+)
 from worker.dsp.datatypes import decode, full_scale_fraction
 from worker.errors import MalformedIq, MalformedMetadata, NonFiniteIq, TooLarge, UnsupportedDatatype
 
 MAX_REPORTED_ERRORS = 5
 MAX_ERROR_TEXT = 300
+MAX_KNOWN_BYTES = 16 * 1024
+"""Of a global object that is kept once it was validated: a hundred receivers and more."""
 CLIPPED_FRACTION = 0.01
 _PAIR = 2  # [i, q]
+_RECEIVERS = TypeAdapter(tuple[Receiver, ...])
 _JSON_DATATYPE = Datatype.parse("cf32_le")  # what the numbers of a JSON job become
 
 Model = TypeVar("Model", SigmfMetadata, JsonJob)
@@ -73,9 +85,9 @@ class Recording:
 
     def describe(self) -> bytes:
         """Canonical bytes of all that, beside the body, decides the features."""
-        receivers = [receiver.model_dump(mode="json") for receiver in self.receivers]
         datatype = self.datatype.name if self.datatype else "json"
-        return orjson.dumps([datatype, self.channels, self.sample_rate, self.center_frequency_hz, receivers])
+        head = orjson.dumps([datatype, self.channels, self.sample_rate, self.center_frequency_hz])
+        return head + _RECEIVERS.dump_json(self.receivers)
 
 
 def read_sigmf(header: str | bytes | None, body: bytes) -> Recording:
@@ -91,7 +103,7 @@ def read_sigmf(header: str | bytes | None, body: bytes) -> Recording:
         raise MalformedMetadata("the header `sigmf` is missing: it holds the recording's metadata as JSON text")
     if len(header) > MAX_SIGMF_HEADER_BYTES:
         raise TooLarge(f"the header `sigmf` has {len(header)} bytes; the limit is {MAX_SIGMF_HEADER_BYTES}")
-    metadata = _validate(SigmfMetadata, _parse_json(header, "the header `sigmf`"))
+    metadata = _validate(SigmfMetadata, _with_known_global(_parse_json(header, "the header `sigmf`")))
     info = metadata.global_
     try:
         datatype = Datatype.parse(info.datatype)
@@ -198,6 +210,23 @@ def _parse_json(text: str | bytes, what: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise MalformedMetadata(f"{what} is no JSON: {error}") from None
+
+
+def _with_known_global(document: Any) -> Any:
+    """The metadata with its global object validated already: a source's stays the same from job to job.
+
+    One that is not valid is left as it is, so that the validation of the whole says where.
+    """
+    try:
+        text = orjson.dumps(document["global"])
+        return document | {"global": _known_global(text)} if len(text) <= MAX_KNOWN_BYTES else document
+    except (TypeError, KeyError, ValidationError):
+        return document
+
+
+@lru_cache(maxsize=64)
+def _known_global(text: bytes) -> SigmfGlobal:
+    return SigmfGlobal.model_validate(orjson.loads(text))
 
 
 def _validate(model: type[Model], document: Any) -> Model:

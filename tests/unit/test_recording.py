@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.problems import ErrorCode
 from tests.support.graphs import metadata, receivers, tone
 from worker.errors import JobError, MalformedIq, MalformedMetadata, NonFiniteIq, TooLarge, UnsupportedDatatype
-from worker.recording import decode_capture, read_json, read_sigmf
+from worker.recording import MAX_KNOWN_BYTES, decode_capture, read_json, read_sigmf
 
 
 def sigmf(channels=1, **changes):
@@ -50,6 +50,25 @@ def test_a_sample_is_cut_out_of_the_recording():
     np.testing.assert_array_equal(decode_capture(recording, 0).samples, expected)
     with pytest.raises(NonFiniteIq):
         decode_capture(recording, 1)
+
+
+def test_what_a_source_repeats_is_validated_once():
+    """The receivers of a global object that came before are the same objects; any change makes others."""
+    first, again = (read_sigmf(sigmf(2), tone(channels=2)).receivers for _ in range(2))
+    assert first[0] is again[0]
+    elsewhere = receivers(2)
+    elsewhere[0]["geolocation"]["coordinates"][0] += 1e-9
+    moved = read_sigmf(sigmf(2, **{"heimdall:receivers": elsewhere}), tone(channels=2)).receivers
+    assert moved[0] != first[0]
+    assert moved[1] == first[1]
+
+
+def test_a_large_global_object_is_not_kept():
+    """What anybody may send must not fill the memory."""
+    large = sigmf(2, **{"core:comment": "x" * MAX_KNOWN_BYTES})
+    first, again = (read_sigmf(large, tone(channels=2)).receivers for _ in range(2))
+    assert first == again
+    assert first[0] is not again[0]
 
 
 def test_one_named_sample_is_a_batch_job():

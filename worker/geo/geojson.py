@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ def _properties(kind: str, identity: FixIdentity) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=256)
 def _percent(confidence: float) -> str:
     """95 for 0.95, 99.5 for 0.995: decimal arithmetic, so that different confidences give different ids."""
     return f"{(Decimal(repr(confidence)) * 100).normalize():f}"

@@ -66,9 +66,16 @@ class Load:
         self._pipe = pipe
 
     def stop(self) -> list[Sent]:
-        """Publish no more, await the last answers, and return all jobs in the order of their publishing."""
-        self._pipe.send("stop")
-        return self._pipe.recv()
+        """Publish no more, await the last answers, and return all jobs in the order of their publishing.
+
+        Raises:
+            RuntimeError: the load's process has ended; what it said stands above.
+        """
+        try:
+            self._pipe.send("stop")
+            return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError("the process that makes the load has ended before it was told to") from error
 
 
 @contextmanager
@@ -84,6 +91,7 @@ def running(url: str, bodies: Sequence[Body], rate: float) -> Iterator[Load]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(url, list(bodies), rate, theirs), daemon=True)
     process.start()
+    theirs.close()  # Or the end of the process would not be the end of the pipe.
     try:
         yield Load(ours)
     finally:

@@ -107,9 +107,8 @@ class Pipeline:
             groups = list(_packed(open_, self._max_batch_size))
             if not groups:
                 leave_features()
-            steps = [self._locate(group, rollout, leave_features) for group in groups]
-            if closed:
-                steps.append(self._settler.settle(closed))
+            steps = [self._settler.settle(closed)] if closed else []  # First: features may keep the event loop.
+            steps += [self._locate(group, rollout, leave_features) for group in groups]
             await _all(steps)
 
     async def _look_up(self, jobs: Sequence[Job]) -> dict[str, bytes]:

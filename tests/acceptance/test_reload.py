@@ -19,8 +19,12 @@ AS_IN_SERVICE = {"COVERAGE_PROCESS_CONFIG": "", "HEIMDALL_LOG_LEVEL": "INFO"}
 """A worker whose latency is compared is neither traced nor talkative: either costs more than the job."""
 
 
-async def steady_load(jobs: Publisher, count: int) -> list[tuple[str, float]]:
-    """Publish at a steady rate; correlation ids with their latencies, once all are answered."""
+async def steady_load(jobs: Publisher, count: int, until: "asyncio.Future[object]") -> list[tuple[str, float]]:
+    """Publish at a steady rate until something is done, and so many jobs after it.
+
+    Returns:
+        Correlation ids with their latencies, once all are answered.
+    """
     latencies: dict[str, float] = {}
 
     async def one(seed: int) -> None:
@@ -29,9 +33,11 @@ async def steady_load(jobs: Publisher, count: int) -> list[tuple[str, float]]:
         await jobs.reply(correlation_id)
         latencies[correlation_id] = time.perf_counter() - started
 
-    tasks = []
-    for seed in range(count):
-        tasks.append(asyncio.create_task(one(seed)))
+    tasks: list[asyncio.Task[None]] = []
+    left = count
+    while left:
+        tasks.append(asyncio.create_task(one(len(tasks))))
+        left -= until.done()
         await asyncio.sleep(INTERVAL_S)
     await asyncio.gather(*tasks)
     return list(latencies.items())
@@ -43,22 +49,23 @@ def p99(load: list[tuple[str, float]]) -> float:
 
 
 async def test_reload_under_load(own_station: Station, tmp_path: Path) -> None:
-    """Five hundred jobs during reloads: all answered, each by the version it names, p99 at most twice that before."""
+    """Hundreds of jobs during reloads: all answered, each by the version it names, p99 at most twice that before."""
     worker = own_station.worker(HEIMDALL_CACHE_ENABLED="false", **AS_IN_SERVICE)
     ratios = []
     async with publisher(own_station.amqp_url) as jobs:
-        await steady_load(jobs, 100)
+        nothing = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        await steady_load(jobs, 100, nothing)
         latitude = {"1": LATITUDE}
         for attempt in range(3):  # A stall of this machine in one of them says nothing of the worker.
-            before = await steady_load(jobs, JOBS)
+            before = await steady_load(jobs, JOBS, nothing)
             model = write_model(tmp_path / f"{attempt}.onnx", latitude=NEW_LATITUDE + attempt)
             version = await asyncio.to_thread(own_station.registry.register, model)
             latitude[version] = NEW_LATITUDE + attempt
-            load = asyncio.create_task(steady_load(jobs, JOBS))
-            await asyncio.sleep(0.2 * JOBS * INTERVAL_S)
-            reply = await command(jobs, command="reload", expect=version)
+            reloading = asyncio.create_task(command(jobs, command="reload", expect=version))
+            during = await steady_load(jobs, JOBS // 2, reloading)
+            reply = await reloading
             assert (reply["ok"], reply["serving"][0]["version"]) == (True, version)  # type: ignore[index]
-            during = await load
             seen = {assert_one_version(jobs, correlation_id, latitude) for correlation_id, _ in during}
             assert version in seen
             ratios.append(p99(during) / p99(before))

@@ -48,13 +48,12 @@ class Locator:
             await self._features.run_each(reading, [_reading_size(job) for job in jobs], SMALL_BYTES)
 
     async def recall(self, samples: Sequence[Sample]) -> None:
-        """Give rows to read samples whose identical input was computed before; to be called before `locate`."""
-        asked = [sample for sample in samples if sample.front_key is not None]
-        if self._cache is None or not asked:
+        """Give rows to samples with a front key whose identical input came before; to be called before `locate`."""
+        if self._cache is None or not samples:
             return
-        fronts = await self._cache.fronts([s.front_key for s in asked if s.front_key])
+        fronts = await self._cache.fronts([sample.front_key for sample in samples if sample.front_key])
         rows = await self._cache.rows([entry.row_key for entry in fronts.values()])
-        for sample in asked:
+        for sample in samples:
             entry = fronts.get(sample.front_key or b"")
             row = rows.get(entry.row_key) if entry else None
             self._metrics.cache.labels("front", "hit" if row else "miss").inc()

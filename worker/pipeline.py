@@ -160,7 +160,7 @@ class Pipeline:
             self._metrics.reruns.inc(len(failed))
             await self._locator.read(failed, Rollout(rollout.primary))
             again = [job for job in failed if job.error is None]
-            await self._locator.recall(_samples(again))
+            await self._locator.recall(_cached(again))
             await self._locator.locate(_samples(again), lambda: None)
             await asyncio.to_thread(decode_rows, again)
         rescued = sum(job.error is None and not job.blames_model for job in failed)

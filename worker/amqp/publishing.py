@@ -20,15 +20,25 @@ from aiormq.exceptions import AMQPChannelError, InvalidFrameError
 from pamqp.encode import field_table
 
 from worker.amqp.receiving import read_properties
-from worker.amqp.stream import ACK, BODY, FRAME, FRAME_END, HEADER, METHOD, NACK, RETURN, StreamConnection
+from worker.amqp.stream import (
+    ACK,
+    BASIC,
+    BODY,
+    FRAME,
+    FRAME_END,
+    HEADER,
+    METHOD,
+    NACK,
+    PUBLISH,
+    RETURN,
+    StreamConnection,
+)
 
 _DELIVERY_MODE: Final = {False: 1, True: 2}
 
 # AMQP 0-9-1: section 4.2.6.1 for the flags of the properties. The confirms are RabbitMQ's: tag, and the bit multiple.
 _CONFIRM: Final = struct.Struct(">4xQB")
 _MULTIPLE: Final = 1
-_BASIC: Final = 60
-_PUBLISH: Final = struct.pack(">HHH", _BASIC, 40, 0)
 _CONTENT: Final = struct.Struct(">HHQH")
 _FRAME_MAX: Final = 131_072
 """Where the broker sets no limit, which it tells as 0: what it sets unless told otherwise."""
@@ -85,7 +95,7 @@ class Publisher:
             raise AMQPChannelError("the channel is closed")
         first = self._tag + 1
         # What cannot be put into frames raises here: a number that the broker never sees would put all confirms out.
-        self._writer.write(b"".join(self._frames(tag, p) for tag, p in enumerate(publications, first)))
+        self._writer.write(b"".join(self._numbered(tag, p) for tag, p in enumerate(publications, first)))
         self._tag += len(publications)
         confirms = _Confirms(len(publications))
         self._open.update((tag, (confirms, tag - first)) for tag in range(first, self._tag + 1))
@@ -96,7 +106,7 @@ class Publisher:
             confirms.all.cancel()
         return confirms.taken
 
-    def _frames(self, tag: int, publication: Publication) -> bytes:
+    def _numbered(self, tag: int, publication: Publication) -> bytes:
         message_id = f"{self._name}-{tag}" if publication.mandatory else None  # By it a returned message is known.
         return _frames(publication, message_id, self._channel.number, self._most)
 
@@ -169,7 +179,7 @@ def _frame(kind: int, channel: int, payload: bytes) -> bytes:
 @lru_cache(maxsize=1024)
 def _method(exchange: str, routing_key: str, mandatory: bool) -> bytes:  # noqa: FBT001 - a cache knows positions best
     """Arguments of Basic.Publish: a reserved short, two short strings, and the bits mandatory and immediate."""
-    return b"".join((_PUBLISH, _short(exchange), _short(routing_key), bytes((mandatory,))))
+    return b"".join((PUBLISH, b"\0\0", _short(exchange), _short(routing_key), bytes((mandatory,))))
 
 
 def _header(publication: Publication, message_id: str | None) -> bytes:
@@ -186,7 +196,7 @@ def _header(publication: Publication, message_id: str | None) -> bytes:
     if message_id:
         flags |= _MESSAGE_ID
         parts.append(_short(message_id))
-    return _CONTENT.pack(_BASIC, 0, len(publication.body), flags) + b"".join(parts)
+    return _CONTENT.pack(BASIC, 0, len(publication.body), flags) + b"".join(parts)
 
 
 def _short(text: str) -> bytes:

@@ -8,8 +8,8 @@ from aiormq.exceptions import InvalidFrameError
 
 from worker.amqp.frames import read_short_string, read_table, read_timestamp
 from worker.amqp.message import Message
+from worker.amqp.stream import ID_BYTES
 
-_ARGUMENTS_AT: Final = 4
 _TAG: Final = struct.Struct(">QB")
 _FLAGS: Final = struct.Struct(">H")
 _FLAGS_AT: Final = 12
@@ -71,7 +71,7 @@ def read_delivery_frames(method: bytes, header: bytes, body: bytes) -> Message:
 
 
 def _read_arguments(method: bytes) -> tuple[int, bool, str]:
-    at = _ARGUMENTS_AT
+    at = ID_BYTES
     at += 1 + method[at]
     tag, redelivered = _TAG.unpack_from(method, at)
     at += _TAG.size

@@ -24,15 +24,17 @@ Take = Callable[[bytes, bytes, bytes], None]
 It must not block. `InvalidFrameError` ends the connection.
 """
 
-_BASIC: Final = 60
-RETURN, DELIVER, ACK, NACK = (struct.pack(">HH", _BASIC, method) for method in (50, 60, 80, 120))
+BASIC: Final = 60
+"""The class of all methods here, and of content headers."""
+PUBLISH, RETURN, DELIVER, ACK, NACK = (struct.pack(">HH", BASIC, method) for method in (40, 50, 60, 80, 120))
 """First octets of the methods' payloads: class and method."""
+ID_BYTES: Final = 4
+"""How many they are."""
 METHOD, HEADER, BODY = 1, 2, 3
 FRAME: Final = struct.Struct(">BHI")
 """Head of a frame: type, channel, length of the payload."""
 FRAME_END: Final = b"\xce"
 
-_ID_BYTES: Final = 4
 _HEARTBEAT: Final = 8
 _KINDS: Final = (METHOD, HEADER, BODY, _HEARTBEAT)
 _HEAD_BYTES: Final = FRAME.size
@@ -131,7 +133,7 @@ class FrameReader(asyncio.StreamReader):
 
     def _is_ours(self, kind: int, view: memoryview) -> bool:
         if kind == METHOD:
-            return bytes(view[_HEAD_BYTES : _HEAD_BYTES + _ID_BYTES]) in self._methods
+            return bytes(view[_HEAD_BYTES : _HEAD_BYTES + ID_BYTES]) in self._methods
         return kind == HEADER and bool(self._method)
 
     def _read(self, kind: int, payload: bytes) -> None:
@@ -139,7 +141,7 @@ class FrameReader(asyncio.StreamReader):
         if kind == METHOD:
             if self._method:
                 raise InvalidFrameError("a method within the content of another")
-            if payload[:_ID_BYTES] in _WITH_CONTENT:
+            if payload[:ID_BYTES] in _WITH_CONTENT:
                 self._method, self._header = payload, b""
             else:
                 self._give(payload, b"", b"")

@@ -91,6 +91,13 @@ def located(it: Running, jobs: list[RawJob]) -> dict[str, dict[str, Any]]:
     return {job_id: json.loads(reply) for job_id, reply in heard.replies.items()}
 
 
+def recorded_long_ago(sigmf: str) -> str:
+    """The metadata with an old capture: stale for both sides, however long the machine takes between them."""
+    metadata = json.loads(sigmf)
+    metadata["captures"][0]["core:datetime"] = "2024-05-01T12:00:00.000Z"
+    return json.dumps(metadata)
+
+
 def without_names(result: dict[str, Any]) -> dict[str, Any]:
     """What a result says of its place: all but times, and the version, which is the registry's to give."""
     spoken = {"position", "covariance_m2", "uncertainty", "ellipses", "receivers_used", "receivers_ignored", "flags"}
@@ -112,7 +119,7 @@ def approximately(value: Any) -> Any:
 
 def test_worker_and_recipe_answer_alike(where: Place, workload: SmallWorkload) -> None:
     """The worker's results through the real queue say what the recipe computes: place, ellipses, GeoJSON, names."""
-    sigmf = workload.sigmf()
+    sigmf = recorded_long_ago(workload.sigmf())
     jobs = [RawJob(f"alike-{n}", sigmf, body) for n, body in enumerate(workload.make_bodies(3, seed=11))]
     with running(HEIMDALL, Conditions(where, workload, "heimdall.bench-alike")) as it:  # type: ignore[arg-type]
         results = located(it, jobs)
@@ -122,6 +129,7 @@ def test_worker_and_recipe_answer_alike(where: Place, workload: SmallWorkload) -
         got = results[document["job_id"]]
         assert set(document) | {"input_digest"} == set(got)
         assert without_names(got) == approximately(without_names(document))
+        assert "stale" in got["flags"]
 
 
 def test_the_plain_script_is_measured(where: Place, workload: SmallWorkload, source: Traffic) -> None:

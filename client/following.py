@@ -73,7 +73,7 @@ async def follow(
 
     Args:
         url: of the broker, `amqp://user:password@host:port/vhost`.
-        session_id: only fixes of this one; failures name no session, and are left out then.
+        session_id: only fixes and failures of this one.
         connect_timeout: seconds for the first connection.
         patience_s: how long the broker may be away later.
         on_ready: called each time that events are heard from now on.
@@ -93,7 +93,7 @@ async def follow(
         try:
             while (message := await feed.take()) is not None:
                 event = _read(message)
-                if event is not None and (session_id is None or _session_of(event) == session_id):
+                if event is not None and session_id in (None, event.data.session_id):
                     yield event
             logger.warning("connection lost (%s): what is told meanwhile is not heard", feed.lost.result())
         finally:
@@ -121,7 +121,3 @@ def _read(message: AbstractIncomingMessage) -> Event | None:
     except ValidationError as error:
         logger.warning("an event that is none of this wire: %s", error.errors(include_url=False)[0]["msg"])
         return None
-
-
-def _session_of(event: Event) -> str | None:
-    return event.data.session_id if isinstance(event, CompleteEvent) else None

@@ -182,6 +182,7 @@ class Problem(BaseModel):
     detail: str
     code: ErrorCode
     job_id: str | None
+    session_id: str | None = Field(None, description="The job's session; null where it has none or was not readable.")
     retriable: bool
     errors: list[ProblemError] | None = None
     sample: int | None = Field(None, description="Index of the sample within a batch job.", ge=0)

@@ -65,7 +65,7 @@ def encode_results(jobs: Sequence[Job], *, stale_after_s: float) -> None:
 
 def error_outcome(job: Job, error: JobError, *, storable: bool = True) -> Outcome:
     """The outcome of a job that failed as a whole."""
-    problem = error.problem(job.job_id)
+    problem = error.problem(job.job_id) | {"session_id": job.session_id}
     if job.input_digest:
         problem["input_digest"] = job.input_digest
     return Outcome(
@@ -92,7 +92,7 @@ def event_bodies(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
     shared = {name: document[name] for name in _JOB_FIELDS}
     for prediction in document["predictions"]:
         if "code" in prediction:
-            yield events.FAILED, _event(events.FAILED, timestamp, prediction)
+            yield events.FAILED, _event(events.FAILED, timestamp, prediction | {"session_id": shared["session_id"]})
         else:
             yield events.COMPLETE, _event(events.COMPLETE, timestamp, shared | prediction)
 

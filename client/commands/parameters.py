@@ -188,7 +188,7 @@ ConfirmedAsJson = Annotated[
 
 FollowSession = Annotated[
     str | None,
-    typer.Option("--session", help="Only fixes of this session; failures name none.", rich_help_panel=_BROKER),
+    typer.Option("--session", help="Only fixes and failures of this session.", rich_help_panel=_BROKER),
 ]
 Count = Annotated[int | None, typer.Option("--count", min=1, help="End after so many results.", rich_help_panel=_FLOW)]
 FollowTimeout = Annotated[

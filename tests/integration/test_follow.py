@@ -39,9 +39,9 @@ class Teller:
         """A fix."""
         await self.tell(COMPLETE, result(job_id, **changes).model_dump(mode="json"))
 
-    async def fail(self, job_id: str) -> None:
+    async def fail(self, job_id: str, **changes: Any) -> None:
         """A failure."""
-        await self.tell(FAILED, problem(job_id, ErrorCode.NON_FINITE_IQ).model_dump(mode="json"))
+        await self.tell(FAILED, problem(job_id, ErrorCode.NON_FINITE_IQ).model_dump(mode="json") | changes)
 
 
 @pytest.fixture
@@ -115,16 +115,18 @@ async def test_cursor_on_target(heimdall: Run, teller: Teller) -> None:
 
 
 async def test_one_session_only(heimdall: Run, teller: Teller) -> None:
-    """`--session` shows that session's fixes and nothing else."""
+    """`--session` shows that session's fixes and failures, and nothing else."""
 
     async def tell() -> None:
         await teller.locate("other-1", session_id="other")
-        await teller.fail("other-2")
-        await teller.locate("mine", session_id="mine")
+        await teller.fail("other-2", session_id="other")
+        await teller.fail("none")
+        await teller.locate("mine-1", session_id="mine")
+        await teller.fail("mine-2", session_id="mine")
 
     ran = await followed(heimdall, tell, "--session", "mine", "--count", 2, "--json")
     jobs = [orjson.loads(line)["data"]["job_id"] for line in ran.stdout.splitlines()]
-    assert (ran.exit_code, jobs) == (0, ["mine", "mine"])
+    assert (ran.exit_code, sorted(jobs)) == (1, ["mine-1", "mine-2"])
 
 
 async def test_too_few_in_time(heimdall: Run, teller: Teller) -> None:

@@ -327,11 +327,12 @@ def test_a_located_job_is_one_event(version):
 
 
 def test_a_failed_job_is_one_event(version):
-    """Its data is the problem."""
-    outcome = located(version, Message())[0].outcome
+    """Its data is the problem, with the job's session."""
+    outcome = located(version, Message(headers={"session_id": "s"}))[0].outcome
     ((key, body),) = event_bodies(outcome)
+    failed = FailedEvent.model_validate_json(body)
     assert key == FAILED
-    assert FailedEvent.model_validate_json(body).data.code is ErrorCode.MALFORMED_METADATA
+    assert (failed.data.code, failed.data.session_id) == (ErrorCode.MALFORMED_METADATA, "s")
 
 
 def test_a_batch_job_is_one_event_per_sample(version):
@@ -341,7 +342,7 @@ def test_a_batch_job_is_one_event_per_sample(version):
     assert (first_key, second_key) == (COMPLETE, FAILED)
     complete, failed = CompleteEvent.model_validate_json(first), FailedEvent.model_validate_json(second)
     assert (complete.data.job_id, complete.data.session_id, complete.data.sample) == ("job-1", "s", 0)
-    assert (failed.data.sample, failed.data.code) == (1, ErrorCode.NON_FINITE_IQ)
+    assert (failed.data.session_id, failed.data.sample, failed.data.code) == ("s", 1, ErrorCode.NON_FINITE_IQ)
 
 
 @given(st.sampled_from(['"predictions":', 'x"predictions": [', '"code":']))

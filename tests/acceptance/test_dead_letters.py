@@ -97,7 +97,7 @@ async def test_a_thousand_dead_letters_of_five_causes(own_station: Station, mend
         causes = await fail_a_thousand(jobs)
         await check_list(world, causes)
         await check_explanations(world)
-        world.registry._client.set_registered_model_alias("heimdall", "production", mended)
+        world.registry._client().set_registered_model_alias("heimdall", "production", mended)
         await asyncio.to_thread(first.close)
         world.worker(HEIMDALL_EVENTS_ENABLED="false")
         await asyncio.to_thread(kill_a_replay, world)

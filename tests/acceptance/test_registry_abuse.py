@@ -98,7 +98,7 @@ def files_in(directory: Path) -> list[Path]:
 
 async def refused(jobs: Publisher, station: Station, source: str, digest: str) -> str:
     """What the worker says when production points to a version with this source; the version before still serves."""
-    client = station.registry._client
+    client = station.registry._client()
 
     def register() -> str:
         made = client.create_model_version("heimdall", source, tags={DIGEST_TAG: digest})

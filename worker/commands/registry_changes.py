@@ -71,7 +71,7 @@ class Rollouts(Registry):
             said += self._tag(found, PREVIOUS_TAG, before or "")
         said += self._untag(found, FAILED_TAG)
         if view.aliases.get(PRODUCTION) != version or not self._has_alias(PRODUCTION):
-            self._client.set_registered_model_alias(self._name, PRODUCTION, version)
+            self._client().set_registered_model_alias(self._name, PRODUCTION, version)
             said.append(f"{PRODUCTION} is version {version}, was {view.aliases.get(PRODUCTION, 'none')}")
         if view.aliases.get(CANARY) == version:
             said += self._end(CANARY)
@@ -89,7 +89,7 @@ class Rollouts(Registry):
             raise ModelRejected(f"version {previous}, the one before, has failed ({reason}): promote another")
         # A version marked as failed gives way at once, so the mark comes first; a reason found there is kept.
         said = [] if FAILED_TAG in left.tags else self._tag(left, FAILED_TAG, f"rolled back by {user}")
-        self._client.set_registered_model_alias(self._name, PRODUCTION, previous)
+        self._client().set_registered_model_alias(self._name, PRODUCTION, previous)
         return [*said, f"{PRODUCTION} is version {previous}, was {left.version}"]
 
     def _canary(self, version: str, weight: float) -> list[str]:
@@ -104,7 +104,7 @@ class Rollouts(Registry):
         before = self._view().aliases.get(part)
         if before == version:
             return said
-        self._client.set_registered_model_alias(self._name, part, version)
+        self._client().set_registered_model_alias(self._name, part, version)
         return [*said, f"{part} is version {version}, was {before or 'none'}"]
 
     def _refuse_production(self, part: str, version: str) -> None:
@@ -115,40 +115,40 @@ class Rollouts(Registry):
         version = self._view().aliases.get(part)
         if version is None:
             return []
-        self._client.delete_registered_model_alias(self._name, part)
+        self._client().delete_registered_model_alias(self._name, part)
         said = [f"{part} is none, was version {version}"]
         return said + (self._untag(self._version(version), WEIGHT_TAG) if part == CANARY else [])
 
     def _pause(self, reason: str) -> list[str]:
         if self._view().paused == reason:
             return []
-        self._client.set_registered_model_tag(self._name, PAUSED_TAG, reason)
+        self._client().set_registered_model_tag(self._name, PAUSED_TAG, reason)
         return [f"the fleet is paused ({reason})"]
 
     def _resume(self) -> list[str]:
         paused = self._view().paused
         if paused is None:
             return []
-        self._client.delete_registered_model_tag(self._name, PAUSED_TAG)
+        self._client().delete_registered_model_tag(self._name, PAUSED_TAG)
         return [f"the fleet is no longer paused (was: {paused})"]
 
     def _version(self, version: str) -> Any:
-        return self._client.get_model_version(self._name, version)
+        return self._client().get_model_version(self._name, version)
 
     def _has_alias(self, part: str) -> bool:
         """Whether the part comes from an alias, and not from a stage."""
-        return part in self._client.get_registered_model(self._name).aliases
+        return part in self._client().get_registered_model(self._name).aliases
 
     def _tag(self, found: Any, name: str, value: str) -> list[str]:
         if found.tags.get(name) == value:
             return []
-        self._client.set_model_version_tag(self._name, found.version, name, value)
+        self._client().set_model_version_tag(self._name, found.version, name, value)
         return [f"version {found.version}: {name} = {value}"]
 
     def _untag(self, found: Any, name: str) -> list[str]:
         if name not in found.tags:
             return []
-        self._client.delete_model_version_tag(self._name, found.version, name)
+        self._client().delete_model_version_tag(self._name, found.version, name)
         return [f"version {found.version}: {name} removed (was: {found.tags[name]})"]
 
 

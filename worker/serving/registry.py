@@ -69,7 +69,7 @@ class Registry:
         self._uri = tracking_uri
         self._name = name
         self._pause_s = pause_s
-        self._client_: Any = None
+        self._made: Any = None
 
     def view(self) -> RegistryView:
         """What the registry says now.
@@ -86,7 +86,7 @@ class Registry:
         Raises:
             Unavailable: the registry does not answer.
         """
-        self._ask(lambda: self._client.set_model_version_tag(self._name, version, FAILED_TAG, reason[:_MAX_TEXT]))
+        self._ask(lambda: self._client().set_model_version_tag(self._name, version, FAILED_TAG, reason[:_MAX_TEXT]))
 
     def find(self, *, alias: str | None = None, version: str | None = None) -> VersionRecord:
         """Any version, by its alias or else by its number.
@@ -143,15 +143,15 @@ class Registry:
         except (OSError, SQLAlchemyError) as error:
             raise Unavailable(f"{failing}: {_brief(error)}") from error
 
-    @property
     def _client(self) -> Any:
+        """MLflow's client, made when it is first wanted; asked for before each question, so that the pause stands."""
         time.sleep(self._pause_s)
-        if self._client_ is None:
-            self._client_ = MlflowClient(self._uri, registry_uri=self._uri)
-        return self._client_
+        if self._made is None:
+            self._made = MlflowClient(self._uri, registry_uri=self._uri)
+        return self._made
 
     def _view(self) -> RegistryView:
-        model = self._client.get_registered_model(self._name)
+        model = self._client().get_registered_model(self._name)
         aliases = {str(alias): str(version) for alias, version in model.aliases.items()}
         if PRODUCTION not in aliases and (staged := self._staged()) is not None:
             aliases[PRODUCTION] = staged
@@ -164,24 +164,24 @@ class Registry:
 
     def _staged(self) -> str | None:
         """The version in the stage Production, for registries that still work with stages."""
-        found = self._client.search_model_versions(f"name = '{self._name}'")
+        found = self._client().search_model_versions(f"name = '{self._name}'")
         staged = [int(version.version) for version in found if version.current_stage == _STAGE]
         return str(max(staged)) if staged else None
 
     def _of_alias(self, alias: str) -> str:
-        return str(self._client.get_model_version_by_alias(self._name, alias).version)
+        return str(self._client().get_model_version_by_alias(self._name, alias).version)
 
     def _find(self, version: str, alias: str) -> VersionRecord:
-        return self._record(self._client.get_model_version(self._name, version), alias)
+        return self._record(self._client().get_model_version(self._name, version), alias)
 
     def _record(self, found: Any, alias: str) -> VersionRecord:
-        run = self._client.get_run(found.run_id) if found.run_id else None
+        run = self._client().get_run(found.run_id) if found.run_id else None
         return VersionRecord(
             name=self._name,
             version=str(found.version),
             alias=alias,
             digest=found.tags.get(DIGEST_TAG),
-            source=self._client.get_model_version_download_uri(self._name, found.version),
+            source=self._client().get_model_version_download_uri(self._name, found.version),
             run_id=found.run_id or None,
             created_ms=int(found.creation_timestamp),
             tags=dict(found.tags),
@@ -207,29 +207,29 @@ class Registry:
         # Beside a registry in a file, not in whatever directory the command was given in.
         file = self._uri.removeprefix(_SQLITE)
         beside = (Path(file).absolute().parent / "artifacts").as_uri() if file != self._uri else None
-        return str(self._client.create_experiment(self._name, artifact_location=beside))
+        return str(self._client().create_experiment(self._name, artifact_location=beside))
 
     def _register(self, model: Path, contract: Path | None, alias: str | None, metrics: dict[str, float]) -> str:
         try:
-            self._client.create_registered_model(self._name)
+            self._client().create_registered_model(self._name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        experiment = self._client.get_experiment_by_name(self._name)
+        experiment = self._client().get_experiment_by_name(self._name)
         experiment_id = experiment.experiment_id if experiment else self._create_experiment()
-        run = self._client.create_run(experiment_id)
+        run = self._client().create_run(experiment_id)
         with tempfile.TemporaryDirectory() as staging:
             shutil.copy(model, Path(staging, MODEL_NAME))
             if contract is not None:
                 shutil.copy(contract, Path(staging, FILE_NAME))
-            self._client.log_artifacts(run.info.run_id, staging)
+            self._client().log_artifacts(run.info.run_id, staging)
         for key, value in metrics.items():
-            self._client.log_metric(run.info.run_id, key, value)
-        self._client.set_terminated(run.info.run_id)
+            self._client().log_metric(run.info.run_id, key, value)
+        self._client().set_terminated(run.info.run_id)
         tags = {DIGEST_TAG: file_digest(model)}
-        made = self._client.create_model_version(self._name, run.info.artifact_uri, run.info.run_id, tags=tags)
+        made = self._client().create_model_version(self._name, run.info.artifact_uri, run.info.run_id, tags=tags)
         if alias is not None:
-            self._client.set_registered_model_alias(self._name, alias, made.version)
+            self._client().set_registered_model_alias(self._name, alias, made.version)
         return str(made.version)
 
 

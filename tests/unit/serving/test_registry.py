@@ -46,7 +46,7 @@ def move_to_stage(registry, version, stage):
     """Use the registry's older way, which warns of its age."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        registry._client.transition_model_version_stage(registry._name, version, stage)
+        registry._client().transition_model_version_stage(registry._name, version, stage)
 
 
 def production(registry):
@@ -57,7 +57,7 @@ def production(registry):
 def without_alias(registry, model, **options):
     """Register a version to which no alias points."""
     version = registry.register(model, alias="other", **options)
-    registry._client.delete_registered_model_alias(registry._name, "other")
+    registry._client().delete_registered_model_alias(registry._name, "other")
     return version
 
 
@@ -77,7 +77,7 @@ def test_moving_the_alias_moves_production(registry, model):
     """Promotion and rollback are the same act."""
     first, second = registry.register(model), registry.register(model)
     assert production(registry).version == second
-    registry._client.set_registered_model_alias(registry._name, "production", first)
+    registry._client().set_registered_model_alias(registry._name, "production", first)
     assert production(registry).version == first
 
 
@@ -121,7 +121,7 @@ def test_stages_serve_where_there_is_no_alias(registry, model):
     move_to_stage(registry, versions[2], "Staging")
     record = production(registry)
     assert (record.version, record.alias) == (versions[1], "production")
-    registry._client.set_registered_model_alias(registry._name, "production", versions[2])
+    registry._client().set_registered_model_alias(registry._name, "production", versions[2])
     assert (production(registry).version, production(registry).alias) == (versions[2], "production")
 
 
@@ -141,7 +141,7 @@ def test_an_unknown_model_is_rejected(registry):
 def test_a_deleted_version_is_rejected(registry, model):
     """An alias that leads nowhere serves nobody."""
     version = registry.register(model)
-    registry._client.delete_model_version(registry._name, version)
+    registry._client().delete_model_version(registry._name, version)
     with pytest.raises(ModelRejected):
         production(registry)
 
@@ -189,7 +189,7 @@ def test_a_disk_that_takes_no_file_is_named(registry, model):
 def test_a_version_registered_elsewhere_has_no_digest(registry, model):
     """A version made with MLflow's own tools lacks the tag; loading will say so."""
     version = registry.register(model)
-    registry._client.delete_model_version_tag(registry._name, version, "heimdall.digest")
+    registry._client().delete_model_version_tag(registry._name, version, "heimdall.digest")
     assert production(registry).digest is None
 
 
@@ -197,8 +197,8 @@ def test_a_version_without_a_run_has_no_metrics(registry, model):
     """Files may be registered without any training run."""
     registry.register(model)
     source = production(registry).source
-    made = registry._client.create_model_version(registry._name, source)
-    registry._client.set_registered_model_alias(registry._name, "production", made.version)
+    made = registry._client().create_model_version(registry._name, source)
+    registry._client().set_registered_model_alias(registry._name, "production", made.version)
     record = production(registry)
     assert (record.run_id, record.metrics) == (None, {})
 
@@ -238,7 +238,7 @@ def test_an_address_of_no_registry_is_rejected():
 def test_every_part_is_read_at_once(registry, model):
     """Parts and their versions, tags included; other aliases play no part."""
     versions = {alias: registry.register(model, alias=alias) for alias in ("production", "canary", "shadow", "old")}
-    registry._client.set_model_version_tag(registry._name, versions["canary"], "heimdall.canary_weight", "12.5")
+    registry._client().set_model_version_tag(registry._name, versions["canary"], "heimdall.canary_weight", "12.5")
     view = registry.view()
     assert view.aliases == {alias: versions[alias] for alias in ("production", "canary", "shadow")}
     assert {record.version: record.alias for record in view.records.values()} == {
@@ -255,7 +255,7 @@ def test_every_part_is_read_at_once(registry, model):
 def test_a_version_of_two_parts_is_read_as_production(registry, model):
     """A canary that was promoted, and whose alias still stands."""
     version = registry.register(model)
-    registry._client.set_registered_model_alias(registry._name, "canary", version)
+    registry._client().set_registered_model_alias(registry._name, "canary", version)
     record = registry.view().records[version]
     assert record.alias == "production"
     assert plan_rollout(registry.view()).canary is None
@@ -281,7 +281,7 @@ def test_a_mark_on_nothing_is_refused(registry, model):
 def test_the_version_before_is_read_when_production_failed(registry, model):
     """It takes the place, as production, although no alias names it."""
     first, second = registry.register(model), registry.register(model)
-    registry._client.set_model_version_tag(registry._name, second, "heimdall.previous", first)
+    registry._client().set_model_version_tag(registry._name, second, "heimdall.previous", first)
     assert set(registry.view().records) == {second}
     registry.mark_failed(second, "NaN")
     assert set(registry.view().records) == {first, second}
@@ -291,7 +291,7 @@ def test_the_version_before_is_read_when_production_failed(registry, model):
 def test_a_version_before_that_is_gone_is_rejected(registry, model):
     """The tag leads nowhere: nothing can take the place."""
     version = registry.register(model)
-    registry._client.set_model_version_tag(registry._name, version, "heimdall.previous", "99")
+    registry._client().set_model_version_tag(registry._name, version, "heimdall.previous", "99")
     registry.mark_failed(version, "NaN")
     with pytest.raises(ModelRejected):
         production(registry)
@@ -300,7 +300,7 @@ def test_a_version_before_that_is_gone_is_rejected(registry, model):
 def test_the_fleets_pause_is_a_tag(registry, model):
     """Its value says who and why; without it nobody paused."""
     registry.register(model)
-    registry._client.set_registered_model_tag(registry._name, "heimdall.paused", "alice: storm")
+    registry._client().set_registered_model_tag(registry._name, "heimdall.paused", "alice: storm")
     assert registry.view().paused == "alice: storm"
-    registry._client.delete_registered_model_tag(registry._name, "heimdall.paused")
+    registry._client().delete_registered_model_tag(registry._name, "heimdall.paused")
     assert registry.view().paused is None

@@ -70,18 +70,24 @@ class ClaimBudget:
         """Bytes that are reserved."""
         return sum(size for size, _ in self._reserved)
 
-    async def reserve(self, size: int, held: Callable[[], bool]) -> None:
+    async def reserve(self, size: int, held: Callable[[], bool]) -> bool:
         """Wait for room, at most until nobody holds what it is for.
 
         Args:
             size: bytes, at most the limit.
             held: whether the room is still needed; it is free again when not.
+
+        Returns:
+            Whether there is room; False when it is needed no more.
         """
         async with self._turn:
-            while self.used_bytes + size > self._limit_bytes and held():
+            while held():
+                if self.used_bytes + size <= self._limit_bytes:
+                    self._reserved.append((size, held))
+                    return True
                 if not self._sweep():
                     await asyncio.sleep(_POLL_S)
-            self._reserved.append((size, held))
+        return False
 
     def _sweep(self) -> bool:
         """Drop what nobody holds. Its bytes hang on circles of a finished batch until these are collected."""
@@ -109,6 +115,7 @@ class Claims(Generic[Held]):
         self._timeout_s = timeout_s
         self._budget = ClaimBudget(memory_bytes)
         self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="claims")
+        self._thread_free = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._tasks: dict[asyncio.Task[None], Held] = {}
         self.progress_at = time.monotonic()
         """When a fetch last ended, monotonic seconds: liveness looks at it."""
@@ -126,6 +133,11 @@ class Claims(Generic[Held]):
         task = asyncio.get_running_loop().create_task(self._redeem_then(delivery, put))
         self._tasks[task] = delivery
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    async def drain(self) -> None:
+        """Wait until all that was taken is handed on. Nothing more must be taken meanwhile."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     def withdraw(self) -> list[Held]:
         """Give back what is not redeemed yet, to be released."""
@@ -157,14 +169,29 @@ class Claims(Generic[Held]):
         claim = delivery.headers.claim
         assert claim is not None
         self._check(delivery, claim)
-        await self._budget.reserve(claim.size, lambda: delivery.held)
-        loop = asyncio.get_running_loop()
+        if await self._budget.reserve(claim.size, lambda: delivery.held):
+            await self._thread_free.acquire()
+            if delivery.held:
+                return await self._read(claim)
+            self._thread_free.release()
+        raise ClaimUnavailable(f"{claim.url} was not fetched: the delivery was lost with its connection")
+
+    async def _read(self, claim: Claim) -> bytes:
+        """Read in a free thread. Its time begins here: waiting for a thread says nothing about the store."""
         ends = time.monotonic() + self._timeout_s
+        reading = asyncio.get_running_loop().run_in_executor(self._threads, self._stores.read, claim, ends)
+        reading.add_done_callback(self._end_read)
         try:
             async with asyncio.timeout(self._timeout_s + _MARGIN_S):
-                return await loop.run_in_executor(self._threads, self._stores.read, claim, ends)
+                # Shielded, because a thread that is given up is free only when the store lets go of it.
+                return await asyncio.shield(reading)
         except TimeoutError:
             raise ClaimUnavailable(f"{claim.url} was not fetched within {self._timeout_s:g} s") from None
+
+    def _end_read(self, reading: asyncio.Future[bytes]) -> None:
+        self._thread_free.release()
+        if not reading.cancelled():
+            reading.exception()  # Looked at: nobody else does where the reading was given up.
 
     def _check(self, delivery: Held, claim: Claim) -> None:
         """All that can be said without asking anybody."""

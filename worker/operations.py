@@ -7,6 +7,7 @@ from typing import Final
 from worker.amqp.broker import Broker
 from worker.amqp.delivery import Delivery
 from worker.amqp.flow import Flow, Reason
+from worker.claims import Claims
 from worker.serving.batcher import MicroBatcher
 from worker.serving.swap import Swapper
 
@@ -26,16 +27,24 @@ class Operations:
         flow: whether jobs are taken.
         swapper: changes what serves.
         broker: the connection.
+        claims: what is held and has no body yet.
         batcher: what is held.
         reload_jitter_s: longest random delay before a reload.
     """
 
     def __init__(
-        self, flow: Flow, swapper: Swapper, broker: Broker, batcher: MicroBatcher[Delivery], reload_jitter_s: float
+        self,
+        flow: Flow,
+        swapper: Swapper,
+        broker: Broker,
+        claims: Claims[Delivery],
+        batcher: MicroBatcher[Delivery],
+        reload_jitter_s: float,
     ) -> None:
         self._flow = flow
         self._swapper = swapper
         self._broker = broker
+        self._claims = claims
         self._batcher = batcher
         self._reload_jitter_s = reload_jitter_s
         self.started = False
@@ -90,4 +99,5 @@ class Operations:
         """Wait until the consumer has stopped and every delivery is settled."""
         if self._broker.session is not None:
             await self._broker.session.idle.wait()
+        await self._claims.drain()  # What they hand on is in the batcher when this returns.
         await self._batcher.drain()

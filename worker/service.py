@@ -93,7 +93,9 @@ class Service:
         self._broker = Broker(
             self._open_session, self._flow, self._take, max_body_bytes=settings.max_body_bytes, on_open=self._on_open
         )
-        self._operations = Operations(self._flow, self._swapper, self._broker, self._batcher, settings.reload_jitter_s)
+        self._operations = Operations(
+            self._flow, self._swapper, self._broker, self._claims, self._batcher, settings.reload_jitter_s
+        )
         self._control = Control(
             settings.instance, settings.control_users, self._operations, self._models, self._metrics
         )

@@ -18,7 +18,7 @@ from schemas.job import SIGMF_CONTENT_TYPE, JobHeaders
 from schemas.problems import ErrorCode
 from tests.support.object_store import LOGIN
 from worker.claim_stores import Chunks, ClaimStores
-from worker.claims import ClaimBudget, Claims
+from worker.claims import FETCHES_AT_ONCE, ClaimBudget, Claims
 from worker.config import Settings
 from worker.errors import ClaimMissing, ClaimRefused, ClaimUnavailable, JobError
 
@@ -215,6 +215,49 @@ async def test_the_budget_is_never_exceeded() -> None:
 
     await asyncio.gather(*map(one, range(8)))
     assert most == 80
+
+
+async def test_the_budget_gives_nothing_to_what_was_lost() -> None:
+    """Whoever waits for room that it needs no more takes none, so that others have it."""
+    budget, held = ClaimBudget(100), [True] * 20
+    assert await budget.reserve(100, lambda: True)
+    waiting = [asyncio.ensure_future(budget.reserve(100, lambda index=index: held[index])) for index in range(20)]
+    await asyncio.sleep(0.01)
+    held[:] = [False] * 20
+    assert not any(await asyncio.gather(*waiting))
+    assert budget.used_bytes == 100
+
+
+async def test_what_was_lost_is_not_fetched() -> None:
+    """Deliveries of a lost connection come again by another one; what they refer to is not asked for twice."""
+    store = SlowStore(delay_s=0.3)
+    under_test, done = claims(store, memory_bytes=40 * len(BODY)), []
+    deliveries = [referring() for _ in range(3 * FETCHES_AT_ONCE)]
+    for delivery in deliveries:
+        under_test.take(delivery, done.append)
+    await _until(lambda: len(store.asked) == FETCHES_AT_ONCE)
+    for delivery in deliveries:
+        delivery.held = False
+    await under_test.drain()
+    assert len(store.asked) == FETCHES_AT_ONCE
+    assert sum(isinstance(delivery.problem, ClaimUnavailable) for delivery in done) == 2 * FETCHES_AT_ONCE
+
+
+async def test_waiting_for_a_thread_is_not_the_stores_fault() -> None:
+    """Many claims at once, which together take longer than one may: all are fetched."""
+    under_test, done = claims(SlowStore(delay_s=0.3), memory_bytes=40 * len(BODY), timeout_s=1.0), []
+    for _ in range(5 * FETCHES_AT_ONCE):
+        under_test.take(referring(), done.append)
+    await under_test.drain()
+    assert [delivery.problem for delivery in done] == [None] * 5 * FETCHES_AT_ONCE
+
+
+async def test_a_drain_ends_when_all_is_handed_on() -> None:
+    """Not before: what is being fetched counts as held."""
+    under_test, done = claims(SlowStore(delay_s=0.2)), []
+    under_test.take(referring(), done.append)
+    await under_test.drain()
+    assert len(done) == 1
 
 
 async def test_what_is_withdrawn_is_not_handed_on() -> None:

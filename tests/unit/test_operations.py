@@ -15,6 +15,18 @@ class Session:
         self.idle = asyncio.Event()
 
 
+class Claims:
+    """Claims, redeemed or not."""
+
+    def __init__(self):
+        self.redeemed = asyncio.Event()
+        self.redeemed.set()
+
+    async def drain(self):
+        """As claims do."""
+        await self.redeemed.wait()
+
+
 class Parts:
     """Operations and the parts they act on."""
 
@@ -26,7 +38,8 @@ class Parts:
         self.synced = []
         self.error = None
         self.paused_by = None
-        self.operations = Operations(self.flow, self, self, self, jitter)
+        self.claims = Claims()
+        self.operations = Operations(self.flow, self, self, self.claims, self, jitter)
 
     async def sync(self, expect=None):
         """As the swapper does, with the fleet's tag."""
@@ -168,5 +181,18 @@ async def test_a_drain_without_a_connection_waits_for_what_is_held(parts):
     await asyncio.sleep(0.01)
     assert not draining.done()
     parts.held.set()
+    async with asyncio.timeout(5):
+        await draining
+
+
+async def test_a_drain_waits_for_claims_under_way(parts):
+    """A job whose body is being fetched is held, though the batcher does not know it yet."""
+    parts.session.idle.set()
+    parts.held.set()
+    parts.claims.redeemed.clear()
+    draining = asyncio.create_task(parts.operations.drain())
+    await asyncio.sleep(0.01)
+    assert not draining.done()
+    parts.claims.redeemed.set()
     async with asyncio.timeout(5):
         await draining

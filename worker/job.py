@@ -113,9 +113,9 @@ class Job:
     timings: Timings = field(default_factory=Timings)
 
     @property
-    def blames_model(self) -> bool:
-        """Whether the model failed on one of its samples."""
-        return any(isinstance(sample.error, InferenceFailed) for sample in self.samples)
+    def model_failures(self) -> int:
+        """On how many of its samples the model failed."""
+        return sum(isinstance(sample.error, InferenceFailed) for sample in self.samples)
 
     @property
     def job_id(self) -> str | None:

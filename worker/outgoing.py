@@ -7,7 +7,7 @@ import pamqp.encode
 
 from schemas import events
 from schemas.claim import MAX_CLAIM_URL
-from schemas.job import MAX_SESSION_ID, MAX_SIGMF_HEADER_BYTES
+from schemas.job import MAX_SESSION_ID, MAX_SIGMF_HEADER_BYTES, JobHeaders
 from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
 from worker.amqp.publishing import Publication
 from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
@@ -16,16 +16,7 @@ from worker.job import Job
 from worker.results import event_bodies
 
 # Of the original headers these alone travel with a dead letter: what a replay needs. CC and BCC would add routes.
-_REPLAYED: Final = (
-    "session_id",
-    "capture_time",
-    "deadline_ms",
-    "confidence",
-    "cache_enabled",
-    "continue_on_error",
-    "sigmf",
-    "claim",
-)
+_REPLAYED: Final = tuple(JobHeaders.model_fields)
 _MAX_VALUE_BYTES: Final = 4 * MAX_SESSION_ID
 _MAX_BYTES: Final = {"sigmf": MAX_SIGMF_HEADER_BYTES, "claim": 4 * MAX_CLAIM_URL}
 _MAX_REASON: Final = 1000

@@ -155,16 +155,17 @@ class Pipeline:
     async def _rescue(self, jobs: Sequence[Job], canary: ModelVersion, rollout: Rollout[ModelVersion]) -> None:
         """Give production the jobs that the canary failed on, before they are answered."""
         tried = [job for job in jobs if job.version is canary]
-        failed = [job for job in tried if job.blames_model]
-        if failed:
-            self._metrics.reruns.inc(len(failed))
-            await self._locator.read(failed, Rollout(rollout.primary))
-            again = [job for job in failed if job.error is None]
+        samples = len(_samples(tried))
+        failures = {job: job.model_failures for job in tried if job.model_failures}
+        if failures:
+            self._metrics.reruns.inc(len(failures))
+            await self._locator.read(list(failures), Rollout(rollout.primary))
+            again = [job for job in failures if job.error is None]
             await self._locator.recall(_cached(again))
             await self._locator.locate(_samples(again), lambda: None)
             await asyncio.to_thread(decode_rows, again)
-        rescued = sum(job.error is None and not job.blames_model for job in failed)
-        self._trial.judge_canary(canary, tried, rescued)
+        located = [job for job in failures if job.error is None and not job.model_failures]
+        self._trial.judge_canary(canary, samples, sum(failures[job] for job in located))
 
     async def _count_suspect(self, jobs: Sequence[Job]) -> None:
         """Before anything is done with a suspect, which runs alone: count it, so that a crash leaves a trace."""
@@ -199,7 +200,7 @@ class Pipeline:
 
 def _jobs(deliveries: Iterable[Delivery]) -> list[Job]:
     """Jobs of the deliveries that are still to be settled, by a session that can."""
-    jobs = [Job(d) for d in deliveries if d.open and not d.session.lost.is_set()]
+    jobs = [Job(d) for d in deliveries if d.held]
     mates = tuple(job.job_id for job in jobs if job.job_id)
     for job in jobs:
         job.mates = mates

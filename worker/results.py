@@ -251,13 +251,5 @@ def _job_fields(job: Job, now_ns: int, timestamp: str) -> dict[str, Any]:
 
 
 def _timings(job: Job) -> dict[str, float]:
-    timings = job.timings
-    seconds = {
-        "queue": timings.queue,
-        "decode": timings.decode,
-        "features": timings.features,
-        "inference": timings.inference,
-        "geometry": timings.geometry,
-        "total": time.monotonic() - job.delivery.received,
-    }
-    return {name: round(1000 * value, 4) for name, value in seconds.items()}
+    seconds = (*job.timings.by_stage(), ("total", time.monotonic() - job.delivery.received))
+    return {name: round(1000 * value, 4) for name, value in seconds}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from worker.errors import HeimdallError, InferenceFailed
+from worker.errors import HeimdallError
 from worker.job import Job
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
@@ -45,18 +45,19 @@ class Trial:
             VersionAtFault: it is at fault; nothing of the batch may be answered with its failures.
         """
         version = rollout.primary
-        samples = [sample for job in jobs if job.version is version for sample in job.samples]
-        failed = sum(isinstance(sample.error, InferenceFailed) for sample in samples)
+        tried = [job for job in jobs if job.version is version]
+        failed = sum(job.model_failures for job in tried)
         self._metrics.failures.labels(version.label).inc(failed)
-        reason = self._watches.setdefault(version, ProductionWatch()).observe(len(samples), failed)
+        samples = sum(len(job.samples) for job in tried)
+        reason = self._watches.setdefault(version, ProductionWatch()).observe(samples, failed)
         if reason is not None:
             self._begin_to_fail(version, reason)
             raise VersionAtFault(rollout)
 
-    def judge_canary(self, version: ModelVersion, jobs: Sequence[Job], rescued: int) -> None:
-        """Note how many jobs the canary had, and how many it failed on that production then located."""
+    def judge_canary(self, version: ModelVersion, samples: int, rescued: int) -> None:
+        """Note how many samples the canary had, and how many it failed on that production then located."""
         self._metrics.failures.labels(version.label).inc(rescued)
-        reason = self._trials.setdefault(version, CanaryTrial()).observe(len(jobs), rescued)
+        reason = self._trials.setdefault(version, CanaryTrial()).observe(samples, rescued)
         if reason is not None:
             self._begin_to_fail(version, reason)
 

@@ -230,12 +230,17 @@ async def test_a_repeat_waits_for_a_command_under_way(desk, monkeypatch):
 
 async def test_what_is_under_way_ends_with_the_control(desk, monkeypatch):
     """A worker that stops does not wait for a reload."""
+    ended = asyncio.Event()
 
     async def endless_reload(expect):
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
 
     monkeypatch.setattr(desk, "reload", endless_reload)
     sent = asyncio.ensure_future(desk.send(RELOAD))
     await asyncio.sleep(0.01)
     await asyncio.wait_for(desk.control.close(), 5)
+    assert ended.is_set()
     sent.cancel()

@@ -103,13 +103,12 @@ async def test_bad_inputs_and_other_versions_do_not_blame_production(desk):
 
 
 async def test_a_canary_that_fails_is_rolled_back_once(desk):
-    """By jobs that production then located; the batch itself goes on."""
+    """By samples that production then located; the batch itself goes on."""
     canary = desk.rollout.canary
-    jobs = [job(canary) for _ in range(10)]
-    desk.trial.judge_canary(canary, jobs, 4)
+    desk.trial.judge_canary(canary, 10, 4)
     assert desk.failed == []
-    desk.trial.judge_canary(canary, jobs, 1)
-    desk.trial.judge_canary(canary, jobs, 1)
+    desk.trial.judge_canary(canary, 10, 1)
+    desk.trial.judge_canary(canary, 10, 1)
     await asyncio.sleep(0)
     assert desk.failed == [("2", "5 of its last 20 items failed where production did not")]
     assert desk.failures("2") == 6
@@ -118,13 +117,13 @@ async def test_a_canary_that_fails_is_rolled_back_once(desk):
 async def test_a_version_that_retired_is_forgotten(desk):
     """If it comes back, it begins anew."""
     canary, batch = desk.rollout.canary, desk.production(*[bad()] * 8)
-    desk.trial.judge_canary(canary, [job(canary)] * 4, 4)
+    desk.trial.judge_canary(canary, 4, 4)
     desk.trial.judge_production(batch, desk.rollout)
     desk.trial.judge_production(batch, desk.rollout)
     desk.trial.forget(canary)
     desk.trial.forget(desk.rollout.primary)
     desk.trial.forget(Version("9"))
-    desk.trial.judge_canary(canary, [job(canary)], 1)
+    desk.trial.judge_canary(canary, 1, 1)
     desk.trial.judge_production(batch, desk.rollout)
     await asyncio.sleep(0)
     assert desk.failed == []
@@ -133,7 +132,7 @@ async def test_a_version_that_retired_is_forgotten(desk):
 async def test_the_end_does_not_wait_for_a_rollback(desk):
     """A registry that hangs holds no worker up."""
     canary = desk.rollout.canary
-    desk.trial.judge_canary(canary, [job(canary)] * 5, 5)
+    desk.trial.judge_canary(canary, 5, 5)
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await desk.trial.close()

@@ -161,12 +161,7 @@ class AmqpSession:
         """Close both connections, within bounds."""
         self.lose("closed by this worker")
         for connection in (self.consumer, self.publisher):
-            try:
-                await asyncio.wait_for(connection.close(), HEARTBEAT_S)
-            except (*LOST, asyncio.CancelledError) as error:
-                if _cancelled():
-                    raise
-                log.debug("broker.close_failed", error=repr(error))
+            await _close(connection)
 
     async def _settle(self, settle: Callable[[], Awaitable[None]]) -> None:
         if self.lost.is_set():
@@ -212,7 +207,7 @@ async def open_session(
         await session.prepare(topology, prefetch_count)
     except BaseException as error:
         for connection in opened:
-            await asyncio.wait_for(connection.close(), HEARTBEAT_S)
+            await _close(connection)
         if isinstance(error, LOST) or (isinstance(error, asyncio.CancelledError) and not _cancelled()):
             raise Unavailable(f"RabbitMQ at {_where(url)}: {explain(error, encrypted=_encrypted(url))}") from error
         raise
@@ -225,6 +220,16 @@ async def _connect(url: str, name: str) -> StreamConnection:
     return await aio_pika.connect(
         with_heartbeat, timeout=STEP_TIMEOUT_S, client_properties=about, connection_class=StreamConnection
     )
+
+
+async def _close(connection: StreamConnection) -> None:
+    """Close a connection that may be broken already, or silent."""
+    try:
+        await asyncio.wait_for(connection.close(), HEARTBEAT_S)
+    except (*LOST, asyncio.CancelledError) as error:
+        if _cancelled():
+            raise
+        log.debug("broker.close_failed", error=repr(error))
 
 
 async def _diverted(_: aiormq.abc.DeliveredMessage) -> None:

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from aio_pika.abc import AbstractIncomingMessage
 from blake3 import blake3
+from pydantic import ValidationError
 
+from schemas.claim import Claim
 from schemas.job import JOB_ID, JobHeaders
 from schemas.time import format_datetime_ns, parse_datetime_ns
 from worker.input_digest import input_digest
@@ -104,7 +106,8 @@ def read_letter(message: AbstractIncomingMessage) -> Letter:
     made_by_worker = "code" in said
     publisher = _optional(said.pop("publisher", None) or message.user_id)
     body = blake3(message.body)
-    computed = input_digest(publisher, message.content_type, headers.get("sigmf"), body.digest())
+    read = body.digest() if message.body else _claimed_digest(headers) or body.digest()
+    computed = input_digest(publisher, message.content_type, headers.get("sigmf"), read)
     return Letter(
         job_id=str(job_id) if job_id else None,
         code=str(said.pop("code", None) or f"broker:{death.get('reason', 'unknown')}"),
@@ -130,6 +133,14 @@ def read_letter(message: AbstractIncomingMessage) -> Letter:
 def is_job_id(text: str | None) -> bool:
     """Whether a worker would take it."""
     return text is not None and JOB_ID.fullmatch(text) is not None
+
+
+def _claimed_digest(headers: Mapping[str, Any]) -> bytes | None:
+    """The digest that stands for the body of a job with a claim; None where there is no valid one."""
+    try:
+        return bytes.fromhex(Claim.model_validate_json(headers.get("claim") or "").sha256)
+    except ValidationError:
+        return None
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:

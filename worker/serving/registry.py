@@ -50,6 +50,7 @@ DIGEST_TAG: Final = "heimdall.digest"
 _SQLITE: Final = "sqlite:///"
 PARTS: Final = (PRODUCTION, CANARY, SHADOW)
 _STAGE: Final = "Production"
+_NOT_THERE: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 _MAX_TEXT: Final = 300
 
 Answer = TypeVar("Answer")
@@ -137,7 +138,7 @@ class Registry:
         except ModelRejected:
             raise
         except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            if error.error_code in _NOT_THERE:
                 raise ModelRejected(f"the registry refuses: {error.message}") from error
             raise Unavailable(f"{failing}: {_brief(error)}") from error
         except (OSError, SQLAlchemyError) as error:
@@ -158,8 +159,10 @@ class Registry:
         parts: dict[str, str] = {alias: aliases[alias] for alias in PARTS if alias in aliases}
         records = {version: self._find(version, alias) for alias, version in reversed(parts.items())}
         production = records.get(parts.get(PRODUCTION, ""))
-        if production is not None and production.failed and (previous := production.tags.get(PREVIOUS_TAG)):
-            records.setdefault(previous, self._find(previous, PRODUCTION))
+        previous = production.tags.get(PREVIOUS_TAG) if production is not None else None
+        # Whether production has failed or not: a worker may know before the registry does.
+        if previous is not None and previous not in records and (found := self._find_perhaps(previous)) is not None:
+            records[previous] = found
         return RegistryView(parts, records, model.tags.get(PAUSED_TAG))
 
     def _staged(self) -> str | None:
@@ -173,6 +176,15 @@ class Registry:
 
     def _find(self, version: str, alias: str) -> VersionRecord:
         return self._record(self._client().get_model_version(self._name, version), alias)
+
+    def _find_perhaps(self, version: str) -> VersionRecord | None:
+        """A version that a tag names: it may be gone, or never have been."""
+        try:
+            return self._find(version, PRODUCTION)
+        except MlflowException as error:
+            if error.error_code in _NOT_THERE:
+                return None
+            raise
 
     def _record(self, found: Any, alias: str) -> VersionRecord:
         run = self._client().get_run(found.run_id) if found.run_id else None

@@ -64,7 +64,8 @@ class Swapper:
             try:
                 await self.sync()
             except Unavailable:
-                await self._serve_last_known()
+                if self._models.current is None:  # Else it serves already, and only could not be kept for a next start.
+                    await self._serve_last_known()
             except ModelRejected:
                 pass  # Logged; somebody must mend the registry.
             if self._models.current is None:

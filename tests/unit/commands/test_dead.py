@@ -54,6 +54,17 @@ def test_a_letter_of_the_broker() -> None:
     assert "heimdall.inference" in read.reason
 
 
+def test_a_claim_of_a_letter_of_the_broker() -> None:
+    """Its digest stands for the body, as it does at the worker, so that its stored outcome is known for its own."""
+    sha256 = "0f" * 32
+    headers = {"claim": json.dumps({"url": "s3://jobs/iq/x", "size": 8, "sha256": sha256}), "sigmf": "{}"}
+    read = letter(b"", headers=headers, message_id="a", user_id="bob", content_type="application/octet-stream")
+    assert read.input_digest == input_digest("bob", "application/octet-stream", "{}", bytes.fromhex(sha256))
+    for unreadable in ("", "{}", "[", 7):
+        broken = letter(b"", headers=headers | {"claim": unreadable}, content_type="x")
+        assert broken.input_digest == input_digest(None, "x", "{}", blake3(b"").digest())
+
+
 @given(st.text(max_size=200), st.binary(max_size=50))
 def test_a_new_id_is_valid_and_always_the_same(job_id: str, body: bytes) -> None:
     """For any id that a message may have; another body gets another one."""

@@ -278,11 +278,12 @@ def test_a_mark_on_nothing_is_refused(registry, model):
         registry.mark_failed("99", "no")
 
 
-def test_the_version_before_is_read_when_production_failed(registry, model):
-    """It takes the place, as production, although no alias names it."""
+def test_the_version_before_takes_the_place_of_production_that_failed(registry, model):
+    """It is read beforehand, although no alias names it: a worker may know of the failure before the registry does."""
     first, second = registry.register(model), registry.register(model)
     registry._client().set_model_version_tag(registry._name, second, "heimdall.previous", first)
-    assert set(registry.view().records) == {second}
+    assert set(registry.view().records) == {first, second}
+    assert production(registry).version == second
     registry.mark_failed(second, "NaN")
     assert set(registry.view().records) == {first, second}
     assert (production(registry).version, production(registry).alias) == (first, "production")
@@ -292,8 +293,9 @@ def test_a_version_before_that_is_gone_is_rejected(registry, model):
     """The tag leads nowhere: nothing can take the place."""
     version = registry.register(model)
     registry._client().set_model_version_tag(registry._name, version, "heimdall.previous", "99")
+    assert production(registry).version == version
     registry.mark_failed(version, "NaN")
-    with pytest.raises(ModelRejected):
+    with pytest.raises(ModelRejected, match="no version before it can take its place"):
         production(registry)
 
 

@@ -42,7 +42,12 @@ class Registry:
         """What it says now."""
         if self.away is not None:
             raise self.away
-        return RegistryView(dict(self.aliases), dict(self.records), self.paused)
+        named = set(self.aliases.values())
+        production = self.records.get(self.aliases.get("production", ""))
+        if production is not None:
+            named.add(production.tags.get(PREVIOUS_TAG, ""))
+        records = {version: found for version, found in self.records.items() if version in named}
+        return RegistryView(dict(self.aliases), records, self.paused)
 
     def mark_failed(self, version, reason):
         """Set the tag."""
@@ -343,6 +348,17 @@ async def test_failed_production_gives_way_to_the_version_before():
     assert world.serving == ("1", None, None)
 
 
+async def test_failed_production_gives_way_where_marks_are_refused():
+    """A login that may only read the registry: this worker rolls back all the same."""
+    world = World(production=V2)
+    world.registry.records["1"] = V1
+    world.registry.tag("2", PREVIOUS_TAG, "1")
+    world.registry.takes_marks = False
+    await world.swapper.sync()
+    await world.swapper.fail(world.models.current.primary, "most items failed")
+    assert world.serving == ("1", None, None)
+
+
 async def test_failed_production_without_another_stays_in_place():
     """Nothing else may serve: what is in place is not exchanged for the same, and the failure is marked."""
     world = World(production=V1)
@@ -424,3 +440,13 @@ async def _until(condition):
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def test_a_start_that_cannot_keep_what_serves_serves_it_all_the_same(monkeypatch):
+    """No disk for the memory of it: what the registry names goes on, not what was kept before."""
+    monkeypatch.setattr(swap, "MAX_BACKOFF_S", 0.001)
+    world = World(production=V2)
+    world.library.known = Rollout(V1)
+    world.library.error = OSError("no space left")
+    await asyncio.wait_for(world.swapper.first(), 5)
+    assert world.serving == ("2", None, None)

@@ -25,7 +25,6 @@ SAMPLE_RATE_HZ: Final = 48_000.0
 OPSET: Final = 17
 SEED: Final = 4
 HIDDEN: Final = 64
-MEL_AXES: Final = ["batch", "receiver", "mel", "frame"]
 _MIB: Final = 2**20
 
 

@@ -99,11 +99,6 @@ def answered(*directories: Path) -> set[str]:
     return {fields[0] for directory in directories for fields in _lines(directory / "replies", 6)}
 
 
-def last_reply_at(*directories: Path) -> float:
-    """When the latest reply came; 0 before the first."""
-    return max((float(f[1]) for directory in directories for f in _lines(directory / "replies", 6)), default=0.0)
-
-
 def _read(directory: Path, record: Record) -> None:
     record.published |= {job: float(at) for job, at in _lines(directory / "published", 2)}
     record.confirmed |= {job: float(at) for job, at in _lines(directory / "confirmed", 2)}

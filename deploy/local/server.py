@@ -82,11 +82,6 @@ class Server:
         self._controls = controls
 
     @property
-    def controllable(self) -> bool:
-        """Whether the methods below work; when not they raise `NotControllable`."""
-        return not isinstance(self._controls, NoControls)
-
-    @property
     def pid(self) -> int:
         """The process that serves (on Docker: as the host sees it)."""
         return self._controls.pid

@@ -66,7 +66,6 @@ class Shape:
 
 LINEAR = Shape()
 ANSWERS_NAN = Shape(position=(float("nan"), 7.6))
-WITHOUT_MASK = Shape(mask="")
 
 
 def graph(shape: Shape = LINEAR) -> onnx.ModelProto:

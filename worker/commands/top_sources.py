@@ -21,7 +21,6 @@ from worker.commands.fleet import ROLL_CALL_S, Fleet
 from worker.commands.orders import parts_of
 from worker.commands.top_figures import Figures, Reading, figures, read_metrics
 
-DEFAULT_QUEUE: Final = "heimdall.inference"
 _TIMEOUT_S: Final = 5.0
 
 

@@ -73,7 +73,7 @@ def mel_filterbank(
         fmax_hz: upper corner of the last filter.
         scale: `htk`, `slaney`, or `linear` in Hz.
         norm: `slaney` makes the area of each triangle 1 (weights in 1/Hz); `none` leaves its peak at 1.
-        sides: `one` for bins 0 … fs/2, `two` for bins -fs/2 … +fs/2 in ascending order, as `stft_power` has them.
+        sides: `one` for bins 0 … fs/2, `two` for bins -fs/2 … +fs/2 in ascending order.
 
     Returns:
         float32 (n_mels, bins), built in float64.

@@ -93,30 +93,3 @@ def frame_power(
     )
     np.abs(spectrum, out=power)  # One vectorised pass, where re² + im² takes strided ones.
     np.square(power, out=power)
-
-
-def stft_power(x: npt.NDArray[Any], *, n_fft: int, hop: int, window: Window, sides: Sides) -> npt.NDArray[np.float32]:
-    """Power of the short-time Fourier transform, not scaled: |Σ w[n]·x[n]·exp(-2πikn/n_fft)|².
-
-    Args:
-        x: complex or real (…, N); computed in single precision.
-        n_fft: samples of a frame, and points of the DFT.
-        hop: samples from one frame to the next.
-        window: periodic.
-        sides: `one` for real signals, bins 0 … fs/2; `two` for any, bins -fs/2 … +fs/2 in ascending order (bin i is
-            frequency (i - n_fft//2)·fs/n_fft).
-
-    Returns:
-        float32 (…, bins, frames), frames = 1 + (N - n_fft)//hop.
-
-    Raises:
-        ValueError: fewer than n_fft samples, or one side of a complex signal.
-    """
-    if sides == "one" and np.iscomplexobj(x):
-        raise ValueError("a complex signal has negative frequencies of its own: take sides 'two', or its envelope")
-    single = x.astype(np.complex64 if np.iscomplexobj(x) else np.float32, copy=False)
-    frames = frames_of(single, n_fft, hop)
-    power = np.empty((*frames.shape[:-1], n_bins(n_fft, sides)), np.float32)
-    frame_power(frames, periodic_window(window, n_fft).astype(np.float32), sides, power)
-    ordered = np.fft.fftshift(power, axes=-1) if sides == "two" else power
-    return np.swapaxes(ordered, -1, -2)

@@ -3,7 +3,7 @@ import pytest
 import scipy.signal
 
 from tests.unit.dsp import reference
-from worker.dsp.stft import frames_of, periodic_window, stft_power
+from worker.dsp.stft import frame_power, frames_of, n_bins, periodic_window
 
 RNG = np.random.default_rng(20)
 
@@ -11,6 +11,14 @@ RNG = np.random.default_rng(20)
 def noise(*shape: int) -> np.ndarray:
     """Complex noise, complex64."""
     return (RNG.standard_normal(shape) + 1j * RNG.standard_normal(shape)).astype(np.complex64)
+
+
+def stft_power(x: np.ndarray, *, n_fft: int, hop: int, window: str, sides: str) -> np.ndarray:
+    """Power (…, bins, frames) by the worker's two steps, bins in ascending order of frequency."""
+    frames = frames_of(x, n_fft, hop)
+    power = np.empty((*frames.shape[:-1], n_bins(n_fft, sides)), np.float32)
+    frame_power(frames, periodic_window(window, n_fft).astype(np.float32), sides, power)
+    return np.swapaxes(np.fft.fftshift(power, axes=-1) if sides == "two" else power, -1, -2)
 
 
 @pytest.mark.parametrize("name", ["hann", "hamming", "blackman", "boxcar"])
@@ -60,16 +68,3 @@ def test_too_short_a_signal_is_refused():
     """Fewer samples than one frame is an error that names both numbers."""
     with pytest.raises(ValueError, match=r"63 samples .* 64"):
         stft_power(noise(63), n_fft=64, hop=16, window="hann", sides="two")
-
-
-def test_one_side_of_a_complex_signal_is_refused():
-    """Dropping the negative frequencies of IQ is never done silently."""
-    with pytest.raises(ValueError, match="negative frequencies"):
-        stft_power(noise(64), n_fft=64, hop=16, window="hann", sides="one")
-
-
-def test_double_precision_input_is_computed_in_single():
-    """complex128 gives the bits of the same signal in complex64."""
-    x = noise(300)
-    options = {"n_fft": 64, "hop": 32, "window": "hann", "sides": "two"}
-    np.testing.assert_array_equal(stft_power(x.astype(np.complex128), **options), stft_power(x, **options))

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from examples.scenes import FreshScene
 from examples.simulator import SAMPLE_RATE_HZ, SAMPLES
 from worker.dsp.log_mel import LogMel
-from worker.recording import decode_capture, read_sigmf
+from worker.reading import read_sigmf
+from worker.recording import decode_capture
 from worker.serving.contract import ModelContract
 from worker.serving.contract_inputs import LogMelInput
 from worker.serving.inputs import FeaturePlan, Item, Tensors

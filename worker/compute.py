@@ -9,7 +9,8 @@ import structlog
 from schemas.job import JSON_CONTENT_TYPE
 from worker.errors import InternalError, JobError
 from worker.job import Job, Sample
-from worker.recording import decode_capture, read_json, read_sigmf
+from worker.reading import read_json, read_sigmf
+from worker.recording import decode_capture
 from worker.serving.inputs import Item, Tensors, row_digest
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout

@@ -13,7 +13,7 @@ from docs.json_schemas import ID_PREFIX, SCHEMAS, WireSchema
 from schemas.sigmf import SigmfMetadata
 from tests.contract.examples import ROOT, Example, example, examples, schema
 from worker.errors import JobError
-from worker.recording import read_json
+from worker.reading import read_json
 
 BY_NAME = {wire.name: wire for wire in SCHEMAS}
 SIGMF = example("schemas/heimdall.sigmf-ext.md", "sigmf-metadata")

@@ -8,7 +8,7 @@ from bench.fuzz import field_tables
 from schemas.job import MAX_JSON_BODY_BYTES, MAX_SIGMF_HEADER_BYTES
 from worker.amqp.tables import read_table
 from worker.errors import JobError
-from worker.recording import read_json, read_sigmf
+from worker.reading import read_json, read_sigmf
 
 PEAK_PER_BYTE = 100
 GROWTH = 4

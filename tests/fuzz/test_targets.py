@@ -14,7 +14,8 @@ from bench.fuzz.targets.iq import DATATYPES
 from schemas.sigmf import Datatype
 from tests.support.graphs import metadata
 from worker.errors import JobError, MalformedIq
-from worker.recording import decode_capture, read_sigmf
+from worker.reading import read_sigmf
+from worker.recording import decode_capture
 
 INPUTS = 400
 VALID = 3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.amqp.messages import Message, sigmf_message
 from worker.amqp.delivery import read_delivery
 from worker.job import Job, Outcome
-from worker.recording import read_json
+from worker.reading import read_json
 
 TYPE = "application/octet-stream"
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from schemas.problems import ErrorCode
 from tests.support.graphs import metadata, receivers, tone
 from worker.errors import JobError, MalformedIq, MalformedMetadata, NonFiniteIq, TooLarge, UnsupportedDatatype
-from worker.recording import MAX_KNOWN_BYTES, decode_capture, read_json, read_sigmf
+from worker.reading import MAX_KNOWN_BYTES, read_json, read_sigmf
+from worker.recording import decode_capture
 
 
 def sigmf(channels=1, **changes):

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 
 from schemas.job import JOB_ID, JSON_CONTENT_TYPE, SIGMF_CONTENT_TYPE, JobHeaders
 from worker.errors import InferenceFailed, JobError, MalformedEnvelope, ModelRejected
-from worker.recording import Recording, decode_capture, read_json, read_sigmf
+from worker.reading import read_json, read_sigmf
+from worker.recording import Recording, decode_capture
 from worker.serving.inputs import Item, Tensors
 from worker.serving.loading import load_version
 from worker.serving.model import ModelVersion

@@ -12,7 +12,7 @@ from worker.commands.findings import Report
 from worker.commands.subject import Batch, Subject, metres
 from worker.errors import JobError
 from worker.geo.wgs84 import metres_per_degree
-from worker.recording import read_sigmf
+from worker.reading import read_sigmf
 from worker.serving.contract import Golden
 from worker.serving.inputs import Tensors
 

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from shapely.errors import ShapelyError
 
 from worker.errors import JobError, ModelRejected
-from worker.recording import decode_capture, read_sigmf
+from worker.reading import read_sigmf
+from worker.recording import decode_capture
 from worker.serving.contract import FILE_NAME, METADATA_KEY, Golden, ModelContract
 from worker.serving.inputs import FeaturePlan, Item, Tensors
 from worker.serving.model import ModelVersion

@@ -15,7 +15,8 @@ from bench.fuzz.target import REFUSED, TAKEN, Target
 from schemas.problems import Problem
 from schemas.sigmf import MAX_CHANNELS, MAX_SAMPLES_PER_JOB
 from worker.errors import JobError
-from worker.recording import Recording, decode_capture, read_json, read_sigmf
+from worker.reading import read_json, read_sigmf
+from worker.recording import Recording, decode_capture
 from worker.serving.contract import ModelContract
 from worker.serving.seating import Admission
 

@@ -7,7 +7,8 @@ import pytest
 
 from bench.source import schedule
 from bench.workloads import WORKLOADS
-from worker.recording import decode_capture, read_sigmf
+from worker.reading import read_sigmf
+from worker.recording import decode_capture
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

@@ -32,7 +32,8 @@ from tests.support.graphs import record
 from worker.dsp.log_mel import LogMel, LogMelSpec
 from worker.dsp.receiver_features import receiver_features
 from worker.errors import ModelRejected
-from worker.recording import decode_capture, read_sigmf
+from worker.reading import read_sigmf
+from worker.recording import decode_capture
 from worker.serving.contract import ModelContract
 from worker.serving.inputs import FeaturePlan, Item
 from worker.serving.loading import file_digest, load_version

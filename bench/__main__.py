@@ -11,14 +11,19 @@ from bench.run import OUT, run
 from bench.tables import show
 from bench.workloads import WORKLOADS
 from deploy.local import LocalStackError
+from deploy.local.signals import unwind_on_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0 when everything that was asked for was measured, whatever it showed."""
     arguments = _parser().parse_args(argv)
     options = _options(arguments)
+    unwind_on_signals()
     try:
         report = run(options, [*sys.argv])
+    except KeyboardInterrupt:
+        print("interrupted: everything that was started is stopped", file=sys.stderr)
+        return 130
     except LocalStackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

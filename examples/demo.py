@@ -21,6 +21,7 @@ from rich.table import Table
 
 from client import Capture, HeimdallClient, HeimdallError, LocalizationResult, Receiver
 from deploy.local import LocalStackError, ServiceProcess, Stack
+from deploy.local.signals import unwind_on_signals
 from examples.map_picture import draw
 from examples.network import NETWORKS, Network
 from examples.scenes import FreshScene, fresh_scenes
@@ -205,8 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args(argv)
+    unwind_on_signals()
     try:
         return run(NETWORKS[arguments.network], arguments.jobs, arguments.seed, Console())
+    except KeyboardInterrupt:
+        print("interrupted: everything that was started is stopped", file=sys.stderr)
+        return 130
     except LocalStackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

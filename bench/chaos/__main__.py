@@ -4,11 +4,9 @@ Ends with one line; the exit code is 0 only if nothing was lost, unexpected, dif
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from bench.chaos.report import Row, summary, write
@@ -17,6 +15,7 @@ from bench.chaos.scenarios import QUICK, SCENARIOS
 from bench.chaos.site import site
 from bench.chaos.world import Scale
 from deploy.local import LocalStackError
+from deploy.local.signals import unwind_on_signals
 
 OUT: Final = Path("out/chaos")
 
@@ -24,7 +23,7 @@ OUT: Final = Path("out/chaos")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     asked = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    unwind_on_signals()
     default = Scale(jobs=400, rate=100.0, quick=True) if asked.quick else Scale()
     scale = Scale(asked.jobs or default.jobs, asked.rate or default.rate, asked.quick, asked.soak_minutes)
     numbers = asked.scenarios or (QUICK if asked.quick else sorted(SCENARIOS))
@@ -80,10 +79,6 @@ def _show(row: Row) -> None:
 
 def _command(argv: Sequence[str] | None) -> str:
     return " ".join(["python -m bench.chaos", *(sys.argv[1:] if argv is None else argv)])
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

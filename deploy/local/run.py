@@ -1,12 +1,11 @@
 """`make run`: the local stack with the demo model and one worker, until Ctrl-C."""
 
-import signal
 import sys
 import time
-from types import FrameType
 
 from deploy.local.errors import LocalStackError
 from deploy.local.service import ServiceProcess
+from deploy.local.signals import unwind_on_signals
 from deploy.local.stack import Stack
 
 MODEL = "heimdall"
@@ -31,7 +30,7 @@ In another terminal:
 
 def main() -> int:
     """Run until interrupted; 0 when asked to stop, 1 when something failed."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    unwind_on_signals()
     print("starting RabbitMQ, Redis and a worker …", flush=True)
     try:
         with Stack.running() as stack:
@@ -61,10 +60,6 @@ def _watch(worker: ServiceProcess) -> int:
         time.sleep(POLL_S)
     print(f"error: the worker ended with code {worker.returncode}\n{worker.log_text()[-4000:]}", file=sys.stderr)
     return 1
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

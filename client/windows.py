@@ -90,7 +90,8 @@ def cut(capture: Capture, *, window_s: float, hop_s: float | None = None) -> Ite
     """
     samples = capture.array()
     start_ns = None if capture.capture_time is None else parse_datetime_ns(capture.capture_time)
-    count = max(1, round(window_s * capture.sample_rate))
+    # A capture may lack a microsecond of its last window, which then is as long as the capture.
+    count = min(max(1, round(window_s * capture.sample_rate)), samples.shape[1])
     for stretch in Windows(window_s, hop_s).stretches(capture.duration_s):
         first = min(round(stretch.start_ns * capture.sample_rate / NANOSECONDS), samples.shape[1] - count)
         time_ns = None if start_ns is None else start_ns + round(first * NANOSECONDS / capture.sample_rate)

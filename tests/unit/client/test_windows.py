@@ -75,3 +75,13 @@ def test_bytes_are_cut_too() -> None:
     parts = list(cut(whole, window_s=0.5))
     assert [part.datatype for part in parts] == ["cf32_le", "cf32_le"]
     assert np.array_equal(np.concatenate([part.array() for part in parts], axis=1), whole.array())
+
+
+@pytest.mark.parametrize(("length", "rate", "window_s"), [(6_143_980, 30.72e6, 0.2), (999_999, 1e6, 1.0)])
+def test_a_capture_short_of_its_only_window_is_that_window(length: int, rate: float, window_s: float) -> None:
+    """Where the capture lacks less than a microsecond, all of it is the window, and it begins when the capture does."""
+    samples = np.broadcast_to(np.complex64(1), (1, length))  # Takes no memory.
+    (part,) = cut(
+        Capture(samples=samples, sample_rate=rate, capture_time="2026-01-01T00:00:00.000000000Z"), window_s=window_s
+    )
+    assert (part.length, part.capture_time) == (length, "2026-01-01T00:00:00.000000000Z")

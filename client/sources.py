@@ -166,8 +166,10 @@ class ArraySource:
         if rate is None or rate == self.sample_rate:
             samples = np.array(self.samples[:, begin : begin + count], dtype=np.complex64)
             return self._capture(samples, self.sample_rate, begin)
-        before = min(begin, 2 * MARGIN * max(1, round(self.sample_rate / rate)))
-        near = np.array(self.samples[:, begin - before : begin + count + before], dtype=np.complex64)
+        # The filters look at neighbours: read those too, so that a cut has no edge but the recording's own.
+        margin = 2 * MARGIN * max(1, round(self.sample_rate / rate))
+        before = min(begin, margin)
+        near = np.array(self.samples[:, begin - before : begin + count + margin], dtype=np.complex64)
         wanted = max(1, round(count * rate / self.sample_rate))
         return self._capture(resample(near, self.sample_rate, rate, first=before, count=wanted), rate, begin)
 

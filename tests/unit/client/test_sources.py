@@ -65,6 +65,13 @@ def test_a_resampled_window_has_no_edges(source: Source, rate: float) -> None:
     assert np.abs(part.array()[0] - expected).max() < 2e-3
 
 
+@pytest.mark.parametrize("rate", [5000.0, 12_345.6, 48_000.0])
+def test_the_first_window_ends_without_an_edge(source: Source, rate: float) -> None:
+    """Nothing lies before a recording, but its second window lies behind the first."""
+    part = source.read(Stretch(0, 0, 0.25), rate).array()[0]
+    assert np.abs(part[-100:] - tone(440, round(0.25 * rate), rate)[-100:]).max() < 2e-3
+
+
 def test_a_stretch_without_an_end_is_the_rest(source: Source) -> None:
     """One job of a whole file."""
     assert source.read(Stretch(0, 0, None), None).length == 16_000

@@ -139,7 +139,7 @@ async def connect(
     Args:
         url: of the broker.
         prepare: makes of a connection what is wanted; the connection is closed where it fails.
-        timeout: seconds for all attempts together.
+        timeout: seconds for all attempts together; closing what was opened takes some seconds more at most.
 
     Raises:
         BrokerUnreachable: not within the timeout, or the login was refused.
@@ -161,17 +161,26 @@ async def connect(
 
 async def _connect_once(url: URL, prepare: Callable[[AbstractConnection], Awaitable[Prepared]]) -> Prepared:
     try:
-        connection = await aio_pika.connect(
-            url if "heartbeat" in url.query else url.update_query(heartbeat=_HEARTBEAT_S),
-            client_properties={"connection_name": "heimdall client"},
-        )
+        connection = await _open(url)
     except (AuthenticationError, ProbableAuthenticationError) as error:
         raise BrokerUnreachable(f"{without_password(url)} refused the login: {error}", final=True) from error
     try:
         return await prepare(connection)
     except BaseException:
-        await connection.close()
+        await disconnect(connection)
         raise
+
+
+async def _open(url: URL) -> AbstractConnection:
+    connection = aio_pika.Connection(
+        url if "heartbeat" in url.query else url.update_query(heartbeat=_HEARTBEAT_S),
+        client_properties={"connection_name": "heimdall client"},
+    )
+    if url.scheme == "amqps":
+        # A peer that fell silent does not answer the end of TLS either; asyncio would wait half a minute for that.
+        connection.kwargs["ssl_shutdown_timeout"] = _CLOSE_TIMEOUT_S
+    await connection.connect()
+    return connection
 
 
 async def _prepare(connection: AbstractConnection, on_reply: OnReply) -> Link:

@@ -32,6 +32,7 @@ from yarl import URL
 from client.errors import BrokerUnreachable, CaptureError, PublishRefused
 from client.job import REPLY_TO, Job
 from schemas.job import EXCHANGE, ROUTING_KEY
+from schemas.urls import parse_url
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,10 @@ def check_url(url: str) -> URL:
     Raises:
         CaptureError: no AMQP URL; the message does not repeat it, as it may hold a password.
     """
-    parsed = URL(url)
+    try:
+        parsed = parse_url(url)
+    except ValueError as error:
+        raise CaptureError(f"the broker's URL {error}") from None
     if parsed.scheme not in ("amqp", "amqps") or not parsed.host:
         raise CaptureError("the broker's URL must be amqp://user:password@host:port/vhost, or amqps://")
     return parsed

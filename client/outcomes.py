@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 from pydantic import ValidationError
-from yarl import URL
 
 from client.errors import BadReply, CaptureError, HeimdallError
 from client.link import without_password
 from schemas.job import JOB_ID
 from schemas.problems import Problem
 from schemas.result import RESULT_KEY_PREFIX, BatchResult, LocalizationResult
+from schemas.urls import parse_url
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -37,14 +37,12 @@ class Outcomes:
         url: `redis://host:port/database`, `rediss://`, or `unix://`.
 
     Raises:
-        CaptureError: no URL of Redis, or the package `redis` is missing.
+        CaptureError: see `open_redis`.
     """
 
     def __init__(self, url: str) -> None:
-        if URL(url).scheme not in _SCHEMES:
-            raise CaptureError("the URL of Redis must start with redis://, rediss:// or unix://")
-        self._shown = without_password(URL(url))
-        self._redis = _connected(url)
+        self._redis = open_redis(url)
+        self._shown = without_password(parse_url(url))
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,12 +110,36 @@ def _kind(document: dict[str, Any]) -> type[LocalizationResult | BatchResult | P
     return LocalizationResult if document.get("predictions") is None else BatchResult
 
 
-def _connected(url: str) -> "Redis":
+def open_redis(url: str) -> "Redis":
+    """A client of Redis, which connects when it is first asked.
+
+    Args:
+        url: `redis://host:port/database`, `rediss://`, or `unix://`.
+
+    Raises:
+        CaptureError: no URL of Redis, with the reason but no password; or the package `redis` is missing.
+    """
     try:
+        from redis import RedisError  # noqa: PLC0415 - an extra
         from redis.asyncio import Redis  # noqa: PLC0415 - an extra
     except ImportError:
         raise CaptureError(
             "looking outcomes up needs the package redis: pip install 'heimdall-worker[redis]'"
         ) from None
-    connected: Redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
-    return connected
+    _check_redis_url(url)
+    try:
+        redis: Redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        # Opens nothing, but looks at the URL's parameters. The library gives it no type.
+        redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError, RedisError) as error:
+        raise CaptureError(f"the URL of Redis has a wrong parameter after its ?: {error}") from None
+    return redis
+
+
+def _check_redis_url(url: str) -> None:
+    try:
+        scheme = parse_url(url).scheme
+    except ValueError as error:
+        raise CaptureError(f"the URL of Redis {error}") from None
+    if scheme not in _SCHEMES:
+        raise CaptureError("the URL of Redis must start with redis://, rediss:// or unix://")

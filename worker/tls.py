@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from yarl import URL
+from schemas.urls import parse_url
 
 _FILES: Final = ("cafile", "certfile", "keyfile", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _DIRECTORIES: Final = ("capath", "ssl_ca_path")
@@ -25,7 +25,7 @@ def check_url(url: str) -> str:
         ValueError: it is no URL, switches the check of the server off, asks for certificates without TLS, or names a
             missing file. The message holds no part of a password.
     """
-    parsed = _parse(url)
+    parsed = parse_url(url)
     for name, only in _CHECKING.items():
         if parsed.query.get(name, only).lower() != only:
             raise ValueError(f"{name} would trust any server; leave it out, and name the server's authority instead")
@@ -37,13 +37,6 @@ def check_url(url: str) -> str:
         if (name in _FILES and not path.is_file()) or (name in _DIRECTORIES and not path.is_dir()):
             raise ValueError(f"{name}: {path} does not exist, or may not be read")
     return url
-
-
-def _parse(url: str) -> URL:
-    try:
-        return URL(url)
-    except ValueError:  # The library quotes what it cannot read, which may be a part of the password.
-        raise ValueError("is no URL; percent-encode / # ? @ : in user and password") from None
 
 
 def explain(error: BaseException, *, encrypted: bool) -> str:

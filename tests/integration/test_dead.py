@@ -256,13 +256,16 @@ WRONG = [
     (["drop"], "--all"),
     (["drop", "a", "--all"], "not both"),
     (["list", "--since", "yesterday"], "RFC 3339"),
+    (["list", "--url", "amqp://127.0.0.1:PORT/"], "its port must be a number"),
+    (["replay", "a", "--redis-url", "redis://127.0.0.1:PORT/0"], "its port must be a number"),
+    (["replay", "a", "--redis-url", "redis://127.0.0.1/0?foo=bar"], "wrong parameter"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(line) for line, _ in WRONG])
-async def test_wrong_arguments(arguments: list[str], message: str) -> None:
+def test_wrong_arguments(arguments: list[str], message: str) -> None:
     """Exit code 2 before anything is asked."""
-    done = CliRunner().invoke(app, [*arguments, "--url", "amqp://127.0.0.1:9/"], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "HEIMDALL_AMQP_URL": "amqp://127.0.0.1:9/"})
     assert done.exit_code == 2
     assert message in done.stderr
 

@@ -84,7 +84,11 @@ async def test_nobody_there(amqp_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "code", "message"),
-    [("http://example.org", 2, "amqp://"), ("amqp://guest:secret@127.0.0.1:9/", 3, "no connection")],
+    [
+        ("http://example.org", 2, "amqp://"),
+        ("amqp://guest:secret@127.0.0.1:PORT/", 2, "its port must be a number"),
+        ("amqp://guest:secret@127.0.0.1:9/", 3, "no connection"),
+    ],
 )
 def test_a_wrong_broker(url: str, code: int, message: str) -> None:
     """One line on standard error, and no password in it."""

@@ -57,6 +57,7 @@ async def replay(
     """Replay the letters that are meant; see `worker.commands.dead_replay`.
 
     Raises:
+        CaptureError: a URL is none.
         Unavailable: Redis does not answer.
         BrokerUnreachable: the broker does not, or refuses.
     """

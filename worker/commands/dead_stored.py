@@ -3,15 +3,14 @@
 from typing import Any, Final
 
 import orjson
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from client.outcomes import open_redis
 from schemas.result import RESULT_KEY_PREFIX
 from worker.commands.dead_letter import Letter
 from worker.commands.dead_replay import Way
 from worker.errors import Unavailable
 
-_TIMEOUT_S: Final = 5.0
 # Deleted only if it still is what was judged: a worker may have stored another outcome meanwhile.
 _TAKE_IF_SAME: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
@@ -27,10 +26,13 @@ class StoredOutcomes:
 
     Args:
         url: of Redis.
+
+    Raises:
+        CaptureError: the URL is none.
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        self._redis = open_redis(url)
         self._take_if_same: Any = self._redis.register_script(_TAKE_IF_SAME)
         self._taken: dict[Letter, tuple[bytes, int]] = {}
 

@@ -44,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("iq.cu8 --rate 1M --geojson --json", "--geojson and --json: choose one"),
         ("- - --rate 1M --datatype cu8", "standard input can be read once"),
         ("iq.cu8 --rate 1M --url rabbit", "amqp://user:password@host"),
+        ("iq.cu8 --rate 1M --url amqp://me:s3cret@host:PORT/", "the broker's URL is no URL: its port must be a number"),
     ],
 )
 def test_message_and_exit_code(folder: Path, line: str, message: str) -> None:
@@ -52,6 +53,7 @@ def test_message_and_exit_code(folder: Path, line: str, message: str) -> None:
     assert (ran.exit_code, ran.stdout) == (2, ""), ran.output
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert "s3cret" not in ran.stderr
 
 
 def test_help_names_the_exit_codes() -> None:

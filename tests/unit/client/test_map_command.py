@@ -29,11 +29,18 @@ def test_a_tile_url_without_its_parts() -> None:
     assert "{z}/{x}/{y}.png" in ran.stderr
 
 
-def test_a_url_that_is_none() -> None:
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://me:s3cret@host/", "amqp://user:password@host:port/vhost"),
+        ("amqp://me:s3cret@host:PORT/", "its port must be a number"),
+    ],
+)
+def test_a_url_that_is_none(url: str, message: str) -> None:
     """The broker's URL is checked first, and not repeated."""
-    ran = run("--url", "http://me:s3cret@host/")
+    ran = run("--url", url)
     assert ran.exit_code == 2
-    assert "amqp://user:password@host:port/vhost" in ran.stderr
+    assert message in ran.stderr
     assert "s3cret" not in ran.output
 
 

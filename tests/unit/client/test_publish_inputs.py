@@ -38,10 +38,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("publish iq.cu8 --sample-rate 1M --claims s3://", "no place for large bodies"),
         ("publish - --sample-rate 1M", "heimdall locate -"),
         ("publish iq.cu8 --sample-rate 1M --url rabbit", "amqp://user:password@host"),
+        ("publish iq.cu8 --sample-rate 1M --url amqp://me:s3cret@host:PORT/", "its port must be a number"),
         ("follow --cot --json", "--cot and --json: choose one"),
         ("follow --url rabbit", "amqp://user:password@host"),
+        ("follow --url amqp://me:s3cret@host:PORT/", "its port must be a number"),
         ("result a/b", "job id 'a/b': it must be"),
         ("result a --redis http://host", "redis://"),
+        ("result a --redis redis://:s3cret@host:PORT/0", "the URL of Redis is no URL: its port must be a number"),
+        ("result a --redis redis://:s3cret@host/0?foo=bar", "the URL of Redis has a wrong parameter after its ?: "),
+        ("result a --redis redis://:s3cret@host/0?db=one", "Invalid value for 'db'"),
         ("result a --geojson --json", "choose one"),
     ],
 )
@@ -51,6 +56,7 @@ def test_message_and_exit_code(folder: Path, line: str, message: str) -> None:
     assert (ran.exit_code, ran.stdout) == (2, ""), ran.output
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert "s3cret" not in ran.stderr
 
 
 @pytest.mark.parametrize("command", ["publish", "follow", "result"])

@@ -86,6 +86,8 @@ def test_a_version_is_a_number(version: str) -> None:
         ["ping", "--instance", "a#b"],
         ["info", "--url", "http://broker"],
         ["pause", "--url", "http://broker"],
+        ["info", "--url", "amqp://127.0.0.1:PORT/"],
+        ["pause", "--url", "amqp://127.0.0.1:PORT/"],
         ["info", "--name", "a/b"],
     ],
 )

@@ -142,7 +142,7 @@ async def connect(
 
     Args:
         url: of the broker.
-        prepare: makes of a connection what is wanted; the connection is closed where it fails.
+        prepare: makes of a connection what is wanted, such as `as_it_is`; the connection is closed where it fails.
         timeout: seconds for all attempts together; closing what was opened takes some seconds more at most.
 
     Raises:
@@ -161,6 +161,11 @@ async def connect(
     except (RetryError, TimeoutError) as error:
         last = failures[-1] if failures else "it does not answer"
         raise BrokerUnreachable(f"no connection to {without_password(url)} within {timeout:g} s: {last}") from error
+
+
+async def as_it_is(connection: AbstractConnection) -> AbstractConnection:
+    """For `connect`, where nothing needs to be prepared."""
+    return connection
 
 
 async def _connect_once(url: URL, prepare: Callable[[AbstractConnection], Awaitable[Prepared]]) -> Prepared:

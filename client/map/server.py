@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
-from aio_pika.abc import AbstractConnection
 from fastapi import FastAPI
 from nicegui import ui
 
 from client.errors import CaptureError
-from client.link import check_url, connect, disconnect
+from client.link import as_it_is, check_url, connect, disconnect
 from client.map.hearing import Heard, hearing
 from client.map.page import Tiles, serve_page
 from client.options import DEFAULT_TIMEOUT_S
@@ -72,9 +71,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 async def _check_broker(url: str) -> None:
-    async def as_it_is(connection: AbstractConnection) -> AbstractConnection:
-        return connection
-
     await disconnect(await connect(check_url(url), as_it_is, timeout=DEFAULT_TIMEOUT_S))
 
 

@@ -11,14 +11,14 @@ from typing import Final
 from uuid import uuid4
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelClosed, DeliveryError, PublishError
 from pydantic import ValidationError
 from yarl import URL
 
 from client.errors import BrokerUnreachable
 from client.job import REPLY_TO
-from client.link import check_url, connect, disconnect, user_of
+from client.link import as_it_is, check_url, connect, disconnect, user_of
 from schemas.control import ALL_WORKERS, EXCHANGE, CommandReply, Info
 
 ASK_EVERY_S: Final = 10.0
@@ -93,7 +93,7 @@ async def ask_workers(url: str, workers: Workers) -> None:
 
 
 async def _ask_over_one_connection(url: URL, workers: Workers) -> None:
-    connection = await connect(url, _kept, timeout=ASK_EVERY_S)
+    connection = await connect(url, as_it_is, timeout=ASK_EVERY_S)
     try:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         await _hear(channel, workers)
@@ -102,10 +102,6 @@ async def _ask_over_one_connection(url: URL, workers: Workers) -> None:
             await asyncio.sleep(ASK_EVERY_S)
     finally:
         await disconnect(connection)
-
-
-async def _kept(connection: AbstractConnection) -> AbstractConnection:
-    return connection
 
 
 async def _hear(channel: AbstractChannel, workers: Workers) -> None:

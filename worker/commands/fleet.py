@@ -10,11 +10,10 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelClosed, DeliveryError, PublishError
 from pydantic import ValidationError
-from yarl import URL
 
 from client.errors import BrokerUnreachable
 from client.job import REPLY_TO
-from client.link import check_url, user_of
+from client.link import check_url, user_of, without_password
 from schemas.control import ALL_WORKERS, COMMAND, EXCHANGE, CommandReply
 
 ROLL_CALL_S: Final = 1.0
@@ -159,13 +158,11 @@ async def connect(url: str, timeout: float = _PATIENCE_S) -> aio_pika.abc.Abstra
             client_properties={"connection_name": "heimdall ctl"},
         )
     except (AMQPError, OSError, RuntimeError, TimeoutError) as error:
-        raise BrokerUnreachable(f"no connection to {_public(parsed)}: {str(error) or type(error).__name__}") from error
+        raise BrokerUnreachable(
+            f"no connection to {without_password(parsed)}: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def all_of(expected: Collection[str]) -> Callable[[Answers], bool]:
     """Whether everybody expected has answered."""
     return lambda answers: all(instance in answers for instance in expected)
-
-
-def _public(url: URL) -> str:
-    return str(url.with_password(None).with_query(None))

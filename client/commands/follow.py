@@ -21,6 +21,7 @@ from client.errors import CaptureError
 from client.following import Event, follow
 from client.following_output import failure_row, fix_row, geojson_seq, header
 from client.link import check_url, without_password
+from client.options import DEFAULT_TIMEOUT_S
 from schemas.events import CompleteEvent
 
 DEFAULT_STALE_S: Final = 60.0
@@ -95,16 +96,22 @@ def follow_command(
 async def _follow(
     url: str, where: str, session: str | None, count: int | None, timeout: float | None, writer: _Writer
 ) -> None:
+    ends = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    limit = asyncio.timeout(None)
+
     def ready() -> None:
+        limit.reschedule(ends)
         of = f" of session {session}" if session else ""
         writer.messages.print(f"following results{of} at {where}; Ctrl-C ends", style="dim", soft_wrap=True)
 
-    async with aclosing(follow(url, session_id=session, on_ready=ready)) as events:
-        try:
-            async with asyncio.timeout(timeout):
-                async for event in events:
-                    writer.write(event)
-                    if count is not None and writer.fixes + writer.failures >= count:
-                        return
-        except TimeoutError:
-            return
+    # Until it is connected, the time runs out there: as an error that says why.
+    connect_timeout = DEFAULT_TIMEOUT_S if timeout is None else min(timeout, DEFAULT_TIMEOUT_S)
+    events = follow(url, session_id=session, connect_timeout=connect_timeout, on_ready=ready)
+    try:
+        async with limit, aclosing(events):
+            async for event in events:
+                writer.write(event)
+                if count is not None and writer.fixes + writer.failures >= count:
+                    return
+    except TimeoutError:
+        return

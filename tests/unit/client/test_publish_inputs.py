@@ -59,6 +59,14 @@ def test_message_and_exit_code(folder: Path, line: str, message: str) -> None:
     assert "s3cret" not in ran.stderr
 
 
+def test_follow_without_a_broker() -> None:
+    """A time that passes before there is a connection is no end as asked, and the reason is said."""
+    ran = CliRunner().invoke(app, ["follow", "--timeout", "0.5", "--url", "amqp://me:s3cret@localhost:1/"], env=NOBODY)
+    assert (ran.exit_code, ran.stdout) == (3, "")
+    assert "no connection to amqp://me@localhost:1/ within 0.5 s: " in ran.stderr
+    assert "followed" not in ran.stderr
+
+
 @pytest.mark.parametrize("command", ["publish", "follow", "result"])
 def test_help_names_the_exit_codes(command: str) -> None:
     """`--help` is enough to write a script."""

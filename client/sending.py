@@ -79,6 +79,18 @@ class Sender:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def connect(self) -> None:
+        """Connect for the first time, which is tried as patiently as sending is.
+
+        Raises:
+            BrokerUnreachable: no connection for longer than the patience, or the login was refused.
+        """
+        try:
+            await self._retrying()(self._connection.open)
+        except RetryError as error:
+            last = error.last_attempt.exception()
+            raise BrokerUnreachable(f"{last}; the patience of {self._patience_s:g} s is over") from last
+
     async def send(self, job: Job) -> None:
         """Publish one job until it is confirmed.
 
@@ -86,19 +98,21 @@ class Sender:
             PublishRefused: the broker refuses it for good, or for longer than the patience.
             BrokerUnreachable: no connection for longer than the patience, or the login was refused.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
-            stop=stop_after_delay(self._patience_s),
-            wait=backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S),
-            before_sleep=self._say,
-        )
         try:
-            await retrying(self._attempt, job)
+            await self._retrying()(self._attempt, job)
         except RetryError as error:
             last = error.last_attempt.exception()
             if isinstance(last, PublishRefused | BrokerUnreachable):
                 raise last from None
             raise BrokerUnreachable(f"no confirm of job {job.job_id} in {self._patience_s:g} s: {last}") from last
+
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_delay(self._patience_s),
+            wait=backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S),
+            before_sleep=self._say,
+        )
 
     async def _attempt(self, job: Job) -> None:
         link = await self._connection.linked()

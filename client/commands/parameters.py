@@ -151,7 +151,7 @@ Patience = Annotated[
         "--patience",
         min=1,
         metavar="SECONDS",
-        help="How long the broker may be full or away.",
+        help="How long the broker may be full or away, at the start too.",
         rich_help_panel=_FLOW,
     ),
 ]

@@ -22,7 +22,7 @@ from client.commands.messages import shown, stderr
 from client.commands.publish_progress import Progress
 from client.errors import CaptureError, LocalizationError
 from client.journal import Journal
-from client.options import DEFAULT_OUTSTANDING, PublishOptions
+from client.options import DEFAULT_OUTSTANDING, DEFAULT_TIMEOUT_S, PublishOptions
 from client.publishing import How, Publishing
 from client.quantities import given_receivers, parse_quantity, parse_rate
 from client.reading import ReadOptions
@@ -144,8 +144,11 @@ def _sources(task: _Task) -> list[Source]:
 
 
 async def _publish(task: _Task, sources: Sequence[Source], journal: Journal, progress: Progress) -> None:
-    async with HeimdallClient(task.url) as client:
-        sender = client.sender(outstanding=task.outstanding, patience_s=task.how.options["patience_s"])
+    patience_s = task.how.options["patience_s"]
+    client = HeimdallClient(task.url, connect_timeout=min(patience_s, DEFAULT_TIMEOUT_S))
+    sender = client.sender(outstanding=task.outstanding, patience_s=patience_s)
+    await sender.connect()
+    async with client:
         publishing = Publishing(client, sender, task.how, journal, progress.confirmed)
         try:
             for source in sources:

@@ -287,3 +287,22 @@ async def test_patience_ends(amqp_url: str) -> None:
         proxy.thawed.clear()
         with pytest.raises(BrokerUnreachable):
             await client.publish(capture(), patience_s=1)
+
+
+async def test_patience_covers_the_start(
+    amqp_url: str, worker: FakeWorker, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that is away when publishing begins is waited for, and that is said."""
+    monkeypatch.setattr("client.commands.publish.DEFAULT_TIMEOUT_S", 1.0)
+    proxy = Proxy(amqp_url)
+    proxy.thawed.clear()
+    async with proxy.running() as url:
+        line = ["publish", str(drive), "--sample-rate", "10k", "--patience", "60", "--url", url]
+        publishing = asyncio.create_task(asyncio.to_thread(CliRunner().invoke, app, line, env=environment(url)))
+        await asyncio.sleep(2.5)
+        assert not publishing.done()
+        proxy.thawed.set()
+        ran = await publishing
+    assert ran.exit_code == 0, ran.output
+    assert "waiting for the broker: no connection to" in ran.stderr
+    assert len(worker.jobs) == 1

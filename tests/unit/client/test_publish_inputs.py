@@ -1,5 +1,6 @@
 """Wrong inputs of `heimdall publish`, `follow` and `result`: a clear line, exit code 2, and nobody asked."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_follow_without_a_broker() -> None:
     assert (ran.exit_code, ran.stdout) == (3, "")
     assert "no connection to amqp://me@localhost:1/ within 0.5 s: " in ran.stderr
     assert "followed" not in ran.stderr
+
+
+def test_publish_without_a_broker(folder: Path) -> None:
+    """It is waited for as long as `--patience` says, and no longer."""
+    began = time.monotonic()
+    ran = CliRunner().invoke(app, ["publish", "iq.cu8", "--sample-rate", "1M", "--patience", "1"], env=NOBODY)
+    assert (ran.exit_code, ran.stdout) == (3, "")
+    assert "no connection to amqp://localhost:1/ within 1 s: " in ran.stderr
+    assert "the patience of 1 s is over" in ran.stderr
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("command", ["publish", "follow", "result"])

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from client.capture import Capture
 from client.errors import CaptureError
 from schemas.claim import Claim
-from schemas.job import JOB_ID, MAX_SIGMF_HEADER_BYTES, SIGMF_CONTENT_TYPE, JobHeaders
+from schemas.job import JOB_ID, MAX_CONFIDENCE, MAX_SIGMF_HEADER_BYTES, SIGMF_CONTENT_TYPE, JobHeaders
 
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
 """RabbitMQ's direct reply-to: no queue to declare, so no permission beyond publishing jobs."""
@@ -123,6 +123,8 @@ def _levels(confidence: float | Sequence[float] | None) -> Decimal | list[Decima
 
 
 def _level(confidence: float) -> Decimal:
+    if not 0 < confidence <= MAX_CONFIDENCE:
+        raise CaptureError(f"confidence {confidence:g}: it must be above 0 and at most {MAX_CONFIDENCE}, such as 0.95")
     # The AMQP library sends a float as 32 bits, and 0.9 would be asked for as 0.8999999761581421.
     return Decimal(str(round(confidence, _DECIMALS)))
 

@@ -35,8 +35,12 @@ def parse_quantity(text: str, what: str) -> float:
     return round(float(match[1]) * _PREFIX[match[2]], 6)
 
 
-def parse_rate(text: str, what: str = "--rate") -> float:
+def parse_rate(text: str, what: str) -> float:
     """Read a sample rate, hertz.
+
+    Args:
+        text: as typed.
+        what: the option, for the message.
 
     Raises:
         CaptureError: no number, or not above zero.

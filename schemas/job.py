@@ -25,8 +25,9 @@ MAX_JSON_BODY_BYTES: Final = 1024 * 1024
 MAX_SESSION_ID: Final = 128
 MAX_CONFIDENCES: Final = 8
 DEFAULT_CONFIDENCE: Final = (0.68, 0.95)
+MAX_CONFIDENCE: Final = 0.999
 
-ConfidenceLevel = Annotated[float, Field(gt=0, le=0.999, allow_inf_nan=False)]
+ConfidenceLevel = Annotated[float, Field(gt=0, le=MAX_CONFIDENCE, allow_inf_nan=False)]
 SessionId = Annotated[str, Field(min_length=1, max_length=MAX_SESSION_ID)]
 
 _PAIR: Final = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}

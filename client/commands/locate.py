@@ -68,7 +68,7 @@ def locate(
         _check_together(files, job_id=job_id, geojson=geojson, json=json)
         window = _window(start, duration, samples)
         reading = ReadOptions(
-            sample_rate=None if rate is None else parse_rate(rate),
+            sample_rate=None if rate is None else parse_rate(rate, "--rate or --sample-rate"),
             center_frequency=None if freq is None else parse_quantity(freq, "--freq"),
             datatype=datatype,
             capture_time=time,

@@ -109,7 +109,9 @@ def publish(
 def _hop_s(rate: str | None) -> float | None:
     if rate is None:
         return None
-    windows_per_s = parse_rate(rate, "--rate")
+    windows_per_s = parse_quantity(rate, "--rate")
+    if windows_per_s <= 0:
+        raise CaptureError(f"--rate {rate}: windows per second are above zero, such as --rate 5")
     if windows_per_s > _MOST_PER_S:
         raise CaptureError(f"--rate {rate}: windows per second; the sample rate of raw IQ is --sample-rate {rate}")
     return 1 / windows_per_s

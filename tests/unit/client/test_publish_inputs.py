@@ -29,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("publish iq.cu8 --window-ms 0 --sample-rate 1M", "longer than nothing"),
         ("publish iq.cu8 --rate 5 --sample-rate 1M", "give --window-ms"),
         ("publish iq.cu8 --window-ms 1 --rate 2.4M", "the sample rate of raw IQ is --sample-rate 2.4M"),
+        ("publish iq.cu8 --window-ms 1 --rate -1 --sample-rate 1M", "--rate -1: windows per second are above zero"),
         ("publish iq.cu8 --window-ms 1 --rate fast --sample-rate 1M", "--rate: 'fast' is not a number"),
         ("publish iq.cu8 --sample-rate 1M --rx A", "--rx 'A': it must be ID=LAT,LON"),
         ("publish iq.cu8 --sample-rate 1M --watch", "--watch: name folders only"),

@@ -28,8 +28,8 @@ def test_no_number_is_refused_with_an_example(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "-1k"])
 def test_rate_is_above_zero(text: str) -> None:
     """A rate of zero or less is a usage error."""
-    with pytest.raises(CaptureError, match="above zero"):
-        parse_rate(text)
+    with pytest.raises(CaptureError, match="--resample: a sample rate is above zero"):
+        parse_rate(text, "--resample")
 
 
 def test_receiver_is_latitude_first_as_people_say_it() -> None:

@@ -8,13 +8,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import asyncio
 
+import structlog
 import uvloop
 from pydantic import ValidationError
 
 from worker.config import ENV_PREFIX, Settings
+from worker.errors import SettingRefused
 from worker.service import Service
 from worker.telemetry import tracing
 from worker.telemetry.logs import configure
+
+log = structlog.get_logger(__name__)
 
 EXIT_SETTINGS = 2
 SWITCH_INTERVAL_S = 0.0002
@@ -38,6 +42,9 @@ def main() -> int:
     async def serve() -> int:
         try:
             return await Service(settings).run()
+        except SettingRefused as error:
+            log.critical("settings.refused", error=str(error))
+            return EXIT_SETTINGS
         finally:
             await asyncio.to_thread(tracing.shutdown)
 

@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     cache_enabled: bool = Field(True, description="Cache model output by input.")
     cache_ttl_s: int = Field(600, ge=1, description="Life of a cached output.")
 
-    http_host: str = Field("127.0.0.1", description="Address of metrics, health and model information.")
+    http_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of metrics, health and model information; 0.0.0.0 = every one."
+    )
     http_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0 = any free one, which is logged.")
     live_timeout_s: float = Field(60.0, gt=0, description="Held jobs without any progress for so long: not alive.")
     grace_s: float = Field(30.0, gt=5, description="Time between SIGTERM and SIGKILL; 5 s of it are kept in reserve.")

@@ -157,6 +157,10 @@ class InternalError(JobError):
     code = ErrorCode.INTERNAL
 
 
+class SettingRefused(HeimdallError):
+    """A setting that does not fit the place where the worker runs; the message names its variable."""
+
+
 class Unavailable(HeimdallError):
     """A dependency is away. Nothing is answered: the job is kept, or goes back to the queue."""
 

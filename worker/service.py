@@ -20,7 +20,7 @@ from worker.claim_stores import ClaimStores
 from worker.claims import Claims
 from worker.config import Settings
 from worker.control import Control
-from worker.errors import HeimdallError
+from worker.errors import HeimdallError, SettingRefused
 from worker.locating import Locator
 from worker.memory import return_memory_soon
 from worker.model_pages import ModelPages
@@ -111,6 +111,9 @@ class Service:
 
         Returns:
             The exit code: 0 after a drain, 1 when a task of the worker itself failed.
+
+        Raises:
+            SettingRefused: the HTTP server cannot listen where it should.
         """
         http = await self._start_http()
         self._handle_signals()
@@ -303,7 +306,13 @@ class Service:
             probes,
             {"/model/info": pages.info, "/model/versions": pages.versions, "/model/performance": pages.performance},
         )
-        port = await server.start(settings.http_host, settings.http_port)
+        try:
+            port = await server.start(settings.http_host, settings.http_port)
+        except (OSError, UnicodeError) as error:  # The latter where a host has a label that no name can have.
+            raise SettingRefused(
+                f"HEIMDALL_HTTP_HOST {settings.http_host!r}, HEIMDALL_HTTP_PORT {settings.http_port}: {error}; "
+                "they must be an address of this machine and a port that nobody else listens on"
+            ) from error
         log.info("http.listening", host=settings.http_host, port=port)
         return server
 

@@ -82,6 +82,7 @@ def test_nobody_may_command_where_the_list_is_empty(monkeypatch):
         ({"max_batch_size": 0}, "max_batch_size"),
         ({"max_wait_ms": -1}, "max_wait_ms"),
         ({"grace_s": 5}, "grace_s"),
+        ({"http_host": ""}, "http_host"),  # The library would take it for every address of the machine.
         ({"http_port": 65_536}, "http_port"),
         ({"log_level": "LOUD"}, "log_level"),
         ({"log_format": "xml"}, "log_format"),

@@ -39,6 +39,7 @@ class HttpServer:
 
         Raises:
             OSError: the address is taken or not ours.
+            UnicodeError: the host cannot be the name of one.
         """
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()

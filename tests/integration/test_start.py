@@ -1,0 +1,50 @@
+"""What a worker says of settings, before it looks for any server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[str]:
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield str(listener.getsockname()[1])
+
+
+def started(**settings: str) -> subprocess.CompletedProcess[str]:
+    """A start that is refused, and what came of it."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDALL_")}
+    away = {
+        "AMQP_URL": f"amqp://{NOBODY}/",
+        "REDIS_URL": f"redis://{NOBODY}/0",
+        "MLFLOW_TRACKING_URI": f"http://{NOBODY}",
+    }
+    given = {f"HEIMDALL_{name}": value for name, value in (away | settings).items()}
+    command = [sys.executable, "-m", "worker"]
+    return subprocess.run(command, env=ours | given, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Its log; fails where a line is no JSON."""
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "1.2.3.4", "nobody.invalid", "a..b"])
+def test_an_http_address_that_cannot_be_listened_on(host: str, taken: str) -> None:
+    """Taken, another machine's, unknown, no name at all: one line that names the variables, and exit code 2."""
+    done = started(HTTP_HOST=host, HTTP_PORT=taken)
+    assert done.returncode == 2
+    (line,) = events(done)
+    assert (line["event"], line["level"]) == ("settings.refused", "critical")
+    assert f"HEIMDALL_HTTP_HOST '{host}', HEIMDALL_HTTP_PORT {taken}: " in line["error"]

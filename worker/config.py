@@ -1,6 +1,7 @@
 """Settings from the environment, frozen, checked against each other; docs/configuration.md is made of them."""
 
 import os
+import re
 import socket
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schemas.urls import parse_url
 from worker.claim_stores import source_prefix
 from worker.tls import check_url
 
@@ -16,6 +18,10 @@ ENV_PREFIX = "HEIMDALL_"
 _MIB = 1024 * 1024
 _BATCHES_PREFETCHED = 4
 _DECODED = 4  # Bytes of complex64 per byte of the tersest datatypes, ci8 and cu8.
+# What MLflow's client takes for tracking and registry both. A bare path it takes too, and so a host without `http://`.
+_REGISTRY_URI = re.compile(
+    r"https?://[^/].*|databricks(://.+)?|file:/.+|sqlite(\+\w+)?:///.+|(postgresql|mysql|mssql)(\+\w+)?://.+"
+)
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -32,7 +38,7 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"), description="URL of Redis, 7.0 or later; TLS: rediss://…?ssl_ca_certs=…."
     )
     mlflow_tracking_uri: SecretStr = Field(
-        SecretStr("http://127.0.0.1:5000"), description="MLflow server, or sqlite:///…."
+        SecretStr("http://127.0.0.1:5000"), description="MLflow server, http:// or https://; or sqlite:///…."
     )
     model_name: str = Field("heimdall", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Registered model to serve.")
     instance: str = Field(
@@ -113,6 +119,21 @@ class Settings(BaseSettings):
         check_url(value.get_secret_value())
         return value
 
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _is_registry_uri(cls, value: SecretStr) -> SecretStr:
+        uri = value.get_secret_value()
+        if not _REGISTRY_URI.fullmatch(uri):
+            raise ValueError(
+                "must be http://HOST or https://HOST; or sqlite:///FILE, postgresql://…, mysql://…, mssql://…, "
+                "file:///FOLDER, databricks or databricks://PROFILE"
+            )
+        if uri.startswith("http"):
+            parse_url(uri)
+        elif not uri.startswith(("databricks", "file:")):
+            _check_database(uri)
+        return value
+
     @field_validator("claim_sources")
     @classmethod
     def _are_claim_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,3 +174,16 @@ class Settings(BaseSettings):
                 f"memory_budget_bytes {self.memory_budget_bytes}: lower one of them, or raise the budget"
             )
         return self
+
+
+def _check_database(uri: str) -> None:
+    """Refuse a database that MLflow could not open from here; its own error would end the worker much later."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - half a second that only such a registry costs
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise ValueError(f"needs a driver that is not installed: {error}") from None
+    except (SQLAlchemyError, ValueError):  # It may quote a part of the password.
+        raise ValueError("is no URL of a database that SQLAlchemy reads") from None

@@ -1,4 +1,6 @@
 import os
+import re
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -99,6 +101,54 @@ def test_a_wrong_setting_is_named(changes, field):
 def test_redis_has_three_schemes(url):
     """Plain, TLS and a socket."""
     assert Settings(redis_url=url).redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://mlflow:5000",
+        "https://u:p@mlflow.example/path",
+        "sqlite:////a folder/mlflow.db",
+        "sqlite:///mlflow.db",
+        "file:///mlruns",
+        "databricks",
+        "databricks://profile",
+    ],
+)
+def test_registries_that_mlflow_knows(uri):
+    """Servers, databases, folders, Databricks."""
+    assert Settings(mlflow_tracking_uri=uri).mlflow_tracking_uri.get_secret_value() == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("", "must be http://HOST"),
+        (" ", "must be http://HOST"),
+        ("foo://bar", "sqlite:///FILE"),
+        ("mlflow:5000", "must be http://HOST"),
+        ("mlflow", "must be http://HOST"),
+        ("http://", "must be http://HOST"),
+        ("sqlite://", "sqlite:///FILE"),
+        ("databricks-uc", "databricks://PROFILE"),
+        (f"http://u:{SECRET}/rest@mlflow", "is no URL"),
+        (f"postgresql+nosuch://u:{SECRET}@h/db", "is no URL of a database"),
+    ],
+)
+def test_a_registry_that_mlflow_does_not_know(uri, said):
+    """An empty one would be a new database in the worker's folder; others would be asked for ever."""
+    (error,) = refusal(mlflow_tracking_uri=uri).errors()
+    assert error["loc"] == ("mlflow_tracking_uri",)
+    assert re.search(said, error["msg"])
+    assert SECRET not in error["msg"]
+
+
+def test_a_database_without_its_driver(monkeypatch):
+    """The worker would end with a traceback when it first asks."""
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    (error,) = refusal(mlflow_tracking_uri=f"mysql+pymysql://u:{SECRET}@h/db").errors()
+    assert re.search("needs a driver that is not installed: .*pymysql", error["msg"])
+    assert SECRET not in error["msg"]
 
 
 def test_prefetch_feeds_four_batches():

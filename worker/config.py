@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.urls import parse_url
 from worker.claim_stores import source_prefix
+from worker.store.connection import check_connects
 from worker.tls import check_url
 
 ENV_PREFIX = "HEIMDALL_"
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
         check_url(value.get_secret_value())
+        check_connects(value.get_secret_value())
         return value
 
     @field_validator("amqp_url")

@@ -103,6 +103,30 @@ def test_redis_has_three_schemes(url):
     assert Settings(redis_url=url).redis_url.get_secret_value() == url
 
 
+@pytest.mark.parametrize("url", ["redis://h", "redis://h/", "redis://h/12?client_name=w", "unix:///x.sock?db=2"])
+def test_a_database_of_redis_is_a_number_or_left_out(url):
+    """What the client takes, it still gets."""
+    assert Settings(redis_url=url).redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://h/abc", "must be a number"),
+        ("redis://h/0/1", "must be a number"),
+        ("redis://h/0?foo=bar", r"its parameters \(foo\)"),
+        ("redis://h/?db=x", r"its parameters \(db\)"),
+        ("redis://h/0?retry=x", r"its parameters \(retry\)"),
+        ("redis://h/0?ssl_check_hostname=true", r"its parameters \(ssl_check_hostname\)"),
+    ],
+)
+def test_a_url_that_the_redis_client_cannot_use(url, said):
+    """Found before the start: the client itself fails at its first connection, or takes database 0 in silence."""
+    (error,) = refusal(redis_url=url).errors()
+    assert error["loc"] == ("redis_url",)
+    assert re.search(said, error["msg"])
+
+
 @pytest.mark.parametrize(
     "uri",
     [

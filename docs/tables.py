@@ -36,6 +36,7 @@ LABELS: Final = {
     "result": "cache: `hit`, `miss`; commands: `done`, `refused`; swaps: `succeeded`, `failed`",
     "name": "the registered model",
     "alias": "the part a version plays: `production`, or the stage `Production`",
+    "worker": "`HEIMDALL_INSTANCE`, as in logs, replies and `heimdall top`; `instance` is the address that was scraped",
 }
 """What each label can be: closed sets, or what the registry names."""
 

@@ -70,6 +70,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
+        self._metrics.worker.labels(settings.instance).set(1)
         self._performance = Performance()
         self._flow = Flow()
         self._flow.stop("model")

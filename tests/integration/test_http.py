@@ -46,6 +46,12 @@ async def test_counts_of_a_job(jobs: Publisher, shared_station: Station) -> None
     assert value(worker, "model_loaded") == 1
 
 
+async def test_the_metrics_name_the_worker(jobs: Publisher, shared_station: Station) -> None:
+    """As it names itself in its answers, so that both can be told to be of one worker."""
+    answer = CommandReply.model_validate(await command(jobs, command="ping"))
+    assert value(shared_station.workers[0], "heimdall_worker_info", worker=answer.instance) == 1
+
+
 async def test_ping_and_info(jobs: Publisher) -> None:
     """An allowed operator gets the worker's state and what it serves; the same command id is answered alike."""
     ping = CommandReply.model_validate(await command(jobs, command="ping"))

@@ -44,8 +44,9 @@ async def test_a_worker_at_work(shared_station: Station, jobs: Publisher, broker
             view = await viewed(shared_station, jobs, "--worker", url, "--management-url", broker.management_url)
             if view["queues"][0]["unacked"] is not None:
                 break
-    measured = [worker for worker in view["workers"] if worker["jobs_per_s"] is not None]
-    assert len(measured) == 1
+    measured = view["workers"]
+    assert [worker["state"] for worker in measured] == ["serving"]  # One row, with its name, and not a second by URL.
+    assert measured[0]["worker"] != url
     assert measured[0]["jobs_per_s"] > measured[0]["errors_per_s"] > 0
     assert measured[0]["p95_ms"] > 0
     assert measured[0]["serving"] == {"production": "1"}

@@ -86,6 +86,8 @@ class Metrics:
         self.shadow_mahalanobis = histogram("heimdall_shadow_mahalanobis", "The same in sigmas of production.", SIGMAS)
         self.shadow_area = histogram("heimdall_shadow_area_ratio", "Shadow's ellipse area over production's.", RATIOS)
         self.model = gauge("heimdall_model_info", "1 for each version that serves.", "name", "version", "alias")
+        # Not `instance`: Prometheus gives every series a label of that name, the address it scraped.
+        self.worker = gauge("heimdall_worker_info", "1, with the name of the worker.", "worker")
 
         for code in ErrorCode:  # From the start, so that a rate over a first error is no gap.
             self.errors.labels(str(code))

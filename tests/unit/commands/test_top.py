@@ -6,7 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.control import CommandReply
 from worker.commands.top_figures import figures, histogram_quantile, read_metrics
+from worker.commands.top_sources import _joined
 from worker.telemetry.metrics import Metrics
 
 
@@ -18,6 +20,7 @@ def reading(metrics: Metrics, at: float):
 def test_figures_of_a_worker() -> None:
     """Rates per second between two readings, and what is served."""
     metrics = Metrics()
+    metrics.worker.labels("w-1").set(1)
     metrics.model.labels("heimdall", "7", "production").set(1)
     metrics.consuming.set(1)
     metrics.in_flight.set(3)
@@ -29,8 +32,24 @@ def test_figures_of_a_worker() -> None:
         metrics.job.labels("7").observe(0.015)
     found = figures(before, reading(metrics, 12.0))
     assert (found.jobs_per_s, found.errors_per_s, found.in_flight) == (20.0, 5.0, 3)
-    assert (dict(found.serving), found.consuming, found.name) == ({"production": "7"}, True, None)
+    assert (dict(found.serving), found.consuming, found.name) == ({"production": "7"}, True, "w-1")
     assert 10 < found.p95_ms <= 20
+
+
+def test_a_worker_that_answers_and_is_measured_is_one_row() -> None:
+    """By the name that its answers and its metrics share; one that is only measured has a row of its own."""
+    answer = CommandReply(
+        command_id="c", command="info", instance="w-1", ok=True, detail="", state="serving", serving=[]
+    )
+    measured = {}
+    for name in ("w-1", "w-2"):
+        metrics = Metrics()
+        metrics.worker.labels(name).set(1)
+        page = reading(metrics, 1.0)
+        measured[f"http://{name}:8080"] = figures(page, page)
+    rows = _joined({"w-1": answer}, measured)
+    assert [(row.name, row.state) for row in rows] == [("w-1", "serving"), ("w-2", "takes none")]
+    assert [row.measured for row in rows] == list(measured.values())
 
 
 def test_a_restart_counts_from_zero() -> None:

@@ -8,7 +8,19 @@ from schemas.problems import ErrorCode
 from tests.support.metrics import UPSTREAM
 from worker.telemetry.metrics import STAGES, Metrics
 
-CLOSED_LABELS = {"outcome", "version", "code", "error_type", "stage", "level", "result", "name", "alias", "le"}
+CLOSED_LABELS = {
+    "outcome",
+    "version",
+    "code",
+    "error_type",
+    "stage",
+    "level",
+    "result",
+    "name",
+    "alias",
+    "worker",
+    "le",
+}
 
 
 @pytest.fixture

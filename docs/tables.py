@@ -60,10 +60,19 @@ _CONFIGURATION_HEAD: Final = """\
 # Configuration
 
 Everything is set by environment variables, read once at the start. A value that does not fit stops the start with exit
-code 2 and the variable's name. Two settings are checked against others: `HEIMDALL_PREFETCH_COUNT` must be at least
-4 x `HEIMDALL_MAX_BATCH_SIZE`, and `HEIMDALL_PREFETCH_COUNT` x `HEIMDALL_MAX_BODY_BYTES` must fit
-`HEIMDALL_MEMORY_BUDGET_BYTES`. Lists are comma-separated. URLs of RabbitMQ and Redis may hold passwords: they are
-never logged, and passwords are masked here.
+code 2 and a line on standard error that names the variable. So do values that do not fit each other:
+
+- `HEIMDALL_PREFETCH_COUNT` must be at least 4 x `HEIMDALL_MAX_BATCH_SIZE`.
+- (`HEIMDALL_PREFETCH_COUNT` + 4 x `HEIMDALL_MAX_BATCH_SIZE`) x `HEIMDALL_MAX_BODY_BYTES` must fit
+  `HEIMDALL_MEMORY_BUDGET_BYTES`; where `HEIMDALL_CLAIM_SOURCES` is set, together with
+  5 x `HEIMDALL_CLAIM_MEMORY_BYTES`.
+- Where `HEIMDALL_CLAIM_SOURCES` is set, `HEIMDALL_CLAIM_MAX_BYTES` must not be over `HEIMDALL_CLAIM_MEMORY_BYTES`, and
+  `HEIMDALL_CLAIM_TIMEOUT_S` must be below `HEIMDALL_LIVE_TIMEOUT_S`.
+
+A variable with the prefix `HEIMDALL_` that is no setting changes nothing. The log names it, with the setting that its
+name resembles (`settings.unknown`).
+
+Lists are comma-separated. URLs may hold passwords: they are never logged, and passwords are masked here.
 """
 
 _METRICS_HEAD: Final = """\

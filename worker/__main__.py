@@ -11,8 +11,9 @@ import asyncio
 import structlog
 import uvloop
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from worker.config import ENV_PREFIX, Settings
+from worker.config import ENV_PREFIX, Settings, unknown_variables
 from worker.errors import SettingRefused
 from worker.service import Service
 from worker.telemetry import tracing
@@ -32,12 +33,13 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
-            names = "/".join(f"{ENV_PREFIX}{str(part).upper()}" for part in problem["loc"])
-            print(f"heimdall-worker: {names or 'settings'}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+            print(f"heimdall-worker: {_explain(problem)}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     configure(settings.log_level, settings.log_format, settings.instance)
     tracing.configure(settings.instance)
+    for name, known in unknown_variables(os.environ).items():
+        log.warning("settings.unknown", variable=name, resembles=known)
 
     async def serve() -> int:
         try:
@@ -50,6 +52,12 @@ def main() -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve())
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """What is wrong with which variable; a check of several settings names theirs itself."""
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{ENV_PREFIX}{str(problem['loc'][0]).upper()}: {said}" if problem["loc"] else said
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,6 +18,9 @@ from worker.store.connection import check_connects
 from worker.tls import check_url
 
 ENV_PREFIX = "HEIMDALL_"
+_OF_TOOLS = ("HEIMDALL_TEST_", "HEIMDALL_CHAOS_", "HEIMDALL_LOCAL_")
+"""Beginnings of variables that are no settings and meant for others: tests, the fault suite, `make run`."""
+_ALIKE = 0.8  # Of 0..1, where the prefix alone makes for 0.6.
 _MIB = 1024 * 1024
 _BATCHES_PREFETCHED = 4
 _DECODED = 4  # Bytes of complex64 per byte of the tersest datatypes, ci8 and cu8.
@@ -150,13 +155,13 @@ class Settings(BaseSettings):
             return self
         if self.claim_max_bytes > self.claim_memory_bytes:
             raise ValueError(
-                f"claim_max_bytes {self.claim_max_bytes} is over claim_memory_bytes {self.claim_memory_bytes}: the "
-                "largest dataset would never be fetched"
+                f"HEIMDALL_CLAIM_MAX_BYTES {self.claim_max_bytes} is over HEIMDALL_CLAIM_MEMORY_BYTES "
+                f"{self.claim_memory_bytes}: the largest dataset would never be fetched"
             )
         if self.claim_timeout_s >= self.live_timeout_s:
             raise ValueError(
-                f"claim_timeout_s {self.claim_timeout_s:g} is not below live_timeout_s {self.live_timeout_s:g}: a slow "
-                "store would make the worker look dead"
+                f"HEIMDALL_CLAIM_TIMEOUT_S {self.claim_timeout_s:g} is not below HEIMDALL_LIVE_TIMEOUT_S "
+                f"{self.live_timeout_s:g}: a slow store would make the worker look dead"
             )
         return self
 
@@ -164,18 +169,32 @@ class Settings(BaseSettings):
     def _fits(self) -> Self:
         if self.prefetch_count < _BATCHES_PREFETCHED * self.max_batch_size:
             raise ValueError(
-                f"prefetch_count {self.prefetch_count} is less than {_BATCHES_PREFETCHED} x max_batch_size "
-                f"{self.max_batch_size}: the stages (filling, features, session, settling) would starve"
+                f"HEIMDALL_PREFETCH_COUNT {self.prefetch_count} is less than {_BATCHES_PREFETCHED} x "
+                f"HEIMDALL_MAX_BATCH_SIZE {self.max_batch_size}: the stages (filling, features, session, settling) "
+                "would starve"
             )
         held = (self.prefetch_count + _DECODED * self.max_batch_size) * self.max_body_bytes
         fetched = (1 + _DECODED) * self.claim_memory_bytes if self.claim_sources else 0
         if held + fetched > self.memory_budget_bytes:
-            more = f" and {1 + _DECODED} x claim_memory_bytes {fetched} bytes" if fetched else ""
+            more = f" and {1 + _DECODED} x HEIMDALL_CLAIM_MEMORY_BYTES {fetched} bytes" if fetched else ""
             raise ValueError(
-                f"(prefetch_count + {_DECODED} x max_batch_size) x max_body_bytes is {held} bytes{more}, over "
-                f"memory_budget_bytes {self.memory_budget_bytes}: lower one of them, or raise the budget"
+                f"(HEIMDALL_PREFETCH_COUNT + {_DECODED} x HEIMDALL_MAX_BATCH_SIZE) x HEIMDALL_MAX_BODY_BYTES is {held} "
+                f"bytes{more}, over HEIMDALL_MEMORY_BUDGET_BYTES {self.memory_budget_bytes}: lower one of them, or "
+                "raise the budget"
             )
         return self
+
+
+def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the setting whose name is like it, if one is.
+
+    Args:
+        environment: names of all variables.
+    """
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    ours = [name for name in sorted(environment) if name.upper().startswith(ENV_PREFIX)]
+    strangers = [name for name in ours if name.upper() not in known and not name.upper().startswith(_OF_TOOLS)]
+    return {name: next(iter(get_close_matches(name.upper(), known, 1, _ALIKE)), None) for name in strangers}
 
 
 def _check_database(uri: str) -> None:

@@ -40,6 +40,31 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
+def test_settings_that_do_not_fit_each_other() -> None:
+    """The line names the variables to change, and nothing of the library's words."""
+    done = started(PREFETCH_COUNT="5", HTTP_PORT="0")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("heimdall-worker: HEIMDALL_PREFETCH_COUNT 5 is less than 4 x HEIMDALL_MAX_BATCH_SIZE 32: ")
+
+
+def test_each_setting_that_does_not_fit_has_its_line() -> None:
+    """All of them at once."""
+    done = started(MLFLOW_TRACKING_URI="", REDIS_URL="redis://127.0.0.1/0?foo=bar", MAX_BATCH_SIZE="0")
+    assert done.returncode == 2
+    starts = [" ".join(line.split()[:2]) for line in done.stderr.splitlines()]
+    names = ("REDIS_URL", "MLFLOW_TRACKING_URI", "MAX_BATCH_SIZE")
+    assert starts == [f"heimdall-worker: HEIMDALL_{name}:" for name in names]
+    assert "Value error" not in done.stderr
+
+
+def test_a_misspelt_variable_is_warned_of(taken: str) -> None:
+    """A start goes on without it: other programs may use the prefix."""
+    warning, *_ = events(started(PREFETCH="256", HTTP_PORT=taken))
+    assert (warning["event"], warning["level"]) == ("settings.unknown", "warning")
+    assert (warning["variable"], warning["resembles"]) == ("HEIMDALL_PREFETCH", "HEIMDALL_PREFETCH_COUNT")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "1.2.3.4", "nobody.invalid", "a..b"])
 def test_an_http_address_that_cannot_be_listened_on(host: str, taken: str) -> None:
     """Taken, another machine's, unknown, no name at all: one line that names the variables, and exit code 2."""

@@ -289,9 +289,9 @@ def test_the_allow_list_is_read_as_prefixes() -> None:
         ({"claim_sources": "/data/iq"}, "must be s3://bucket"),
         ({"claim_sources": "file:///data/../etc"}, "must be s3://bucket"),
         ({"claim_sources": "s3://"}, "must be s3://bucket"),
-        ({"claim_max_bytes": 2**27}, "would never be fetched"),
-        ({"claim_timeout_s": 60}, "look dead"),
-        ({"memory_budget_bytes": 2**30}, "claim_memory_bytes"),
+        ({"claim_max_bytes": 2**27}, "HEIMDALL_CLAIM_MAX_BYTES .* would never be fetched"),
+        ({"claim_timeout_s": 60}, "HEIMDALL_CLAIM_TIMEOUT_S .* HEIMDALL_LIVE_TIMEOUT_S .* look dead"),
+        ({"memory_budget_bytes": 2**30}, "HEIMDALL_CLAIM_MEMORY_BYTES"),
     ],
 )
 def test_claim_settings_that_do_not_fit(changes: dict[str, object], message: str) -> None:

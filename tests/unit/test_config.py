@@ -5,7 +5,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from worker.config import ENV_PREFIX, Settings
+from bench.chaos import injection
+from deploy.local import apt, broker, store
+from worker.config import ENV_PREFIX, Settings, unknown_variables
 
 SECRET = "hunter2"
 
@@ -178,7 +180,7 @@ def test_a_database_without_its_driver(monkeypatch):
 def test_prefetch_feeds_four_batches():
     """Fewer jobs than four batches would starve the stages; the refusal names both figures."""
     Settings(prefetch_count=128, max_batch_size=32)
-    assert "prefetch_count 127 is less than 4 x max_batch_size 32" in str(
+    assert "HEIMDALL_PREFETCH_COUNT 127 is less than 4 x HEIMDALL_MAX_BATCH_SIZE 32" in str(
         refusal(prefetch_count=127, max_batch_size=32)
     )
 
@@ -187,7 +189,29 @@ def test_what_is_held_fits_the_memory():
     """Prefetched bodies, and a batch of them decoded, must fit the budget, to the byte."""
     fits = {"prefetch_count": 128, "max_body_bytes": 2**20, "memory_budget_bytes": 2**28}
     Settings(**fits)
-    assert "over memory_budget_bytes" in str(refusal(**fits | {"max_body_bytes": 2**20 + 1}))
+    assert "over HEIMDALL_MEMORY_BUDGET_BYTES" in str(refusal(**fits | {"max_body_bytes": 2**20 + 1}))
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("HEIMDALL_PREFETCH", "HEIMDALL_PREFETCH_COUNT"),
+        ("HEIMDALL_MLFLOW_URI", "HEIMDALL_MLFLOW_TRACKING_URI"),
+        ("heimdall_batch_size", "HEIMDALL_MAX_BATCH_SIZE"),
+        ("HEIMDALL_FAVOURITE_COLOUR", None),
+    ],
+)
+def test_a_misspelt_variable_is_found(name, known):
+    """With the setting that was meant, where one looks like it."""
+    assert unknown_variables([name, "PATH", "HEIMDALL_AMQP_URL", "heimdall_eager"]) == {name: known}
+
+
+def test_variables_of_our_own_tools_are_none_of_it():
+    """Tests, the fault suite and the local servers have their own, and start workers with them."""
+    tools = [value for value in vars(injection).values() if isinstance(value, str) and value.startswith(ENV_PREFIX)]
+    assert len(tools) == 6
+    tools += [apt.MARK, broker.URL_VARIABLE, broker.MANAGEMENT_VARIABLE, store.URL_VARIABLE]
+    assert unknown_variables(tools) == {}
 
 
 def test_settings_do_not_change():

@@ -1,15 +1,20 @@
-"""What a worker says of settings, before it looks for any server."""
+"""What a worker says at its start: of settings, before it looks for any server, and of a server that refuses it."""
 
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+
+from deploy.local import Broker
+from tests.support.station import PATIENCE_S, Station
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "127.0.0.1:9"
@@ -73,3 +78,22 @@ def test_an_http_address_that_cannot_be_listened_on(host: str, taken: str) -> No
     (line,) = events(done)
     assert (line["event"], line["level"]) == ("settings.refused", "critical")
     assert f"HEIMDALL_HTTP_HOST '{host}', HEIMDALL_HTTP_PORT {taken}: " in line["error"]
+
+
+def test_every_line_is_json_while_the_broker_refuses(broker: Broker) -> None:
+    """Also what Python says of a coroutine that the library forgets then."""
+    url = urlsplit(broker.url)
+    wrong = urlunsplit(url._replace(netloc=f"nobody:wrong@{url.hostname}:{url.port or 5672}"))
+    worker = Station(wrong, f"redis://{NOBODY}/0", f"http://{NOBODY}").unready_worker(HEIMDALL_LOG_LEVEL="INFO")
+    try:
+        worker.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while worker.log_text().count('"broker.unavailable"') < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        worker.terminate()
+        assert worker.wait(PATIENCE_S) == 0
+        said = [json.loads(line) for line in worker.log_text().splitlines()]
+    finally:
+        worker.close()
+    assert any("ACCESS_REFUSED" in line.get("error", "") for line in said)

@@ -48,6 +48,7 @@ def configure(level: str, log_format: str, instance: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)  # Python's own would be plain text between our lines.
     for name in _QUIET:
         library = logging.getLogger(name)
         library.setLevel(logging.ERROR)

@@ -1,6 +1,8 @@
+import gc
 import json
 import logging
 import sys
+import warnings
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,7 +17,9 @@ def _restore():
     """Leave logging as it was found."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    logging.captureWarnings(False)  # A test elsewhere may have left them captured, by what is gone now.
     yield
+    logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
@@ -111,6 +115,24 @@ def test_a_library_with_a_handler_of_its_own_writes_json_too(capsys):
         assert [line["event"] for line in lines(capsys)] == ["trouble"]
     finally:
         logger.handlers[:] = before
+
+
+def test_warnings_of_python_are_json_too(capsys):
+    """A coroutine that a library forgot is one object on one line, though its text has several."""
+
+    async def forgotten():
+        """Never awaited."""
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure("INFO", "json", "w")
+        forgotten()
+        gc.collect()
+        warnings.warn("old\nways", DeprecationWarning, stacklevel=1)
+    never_awaited, deprecated = lines(capsys)
+    assert never_awaited["level"] == deprecated["level"] == "warning"
+    assert "RuntimeWarning: coroutine" in never_awaited["event"]
+    assert "DeprecationWarning: old\nways" in deprecated["event"]
 
 
 def test_context_travels_with_events(capsys):

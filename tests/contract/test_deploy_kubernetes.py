@@ -32,6 +32,8 @@ from worker.telemetry.metrics import Metrics
 
 DEFINITIONS = json.loads((ROOT / "deploy/rabbitmq/definitions.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+RENAMING = PAGE.split("### Change a limit of a queue")[1]
+JOBS = "heimdall.inference"
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
 PROGRAM_BYTES = 512 * 1024**2
 """The interpreter, its libraries and the models that serve."""
@@ -313,6 +315,34 @@ def test_the_scaler_counts_what_workers_hold(manifests: tuple[Manifest, ...]) ->
     (namespace,) = of_kind(manifests, "Namespace")
     assert urlsplit(metadata["host"]).hostname == f"rabbitmq.{namespace['metadata']['name']}.svc"
     assert of_kind(manifests, "TriggerAuthentication", trigger["authenticationRef"]["name"])
+
+
+def test_the_way_to_another_queue_leaves_no_file_out() -> None:
+    """Whatever names the queue of the jobs is to be changed with it."""
+    folder = ROOT / "deploy"
+    texts = {
+        file: file.read_text(encoding="utf-8") for file in folder.rglob("*.*") if file.suffix not in {".py", ".pyc"}
+    }
+    naming = {file for file, text in texts.items() if JOBS in text or "(inference|" in text}
+    assert len(naming) == 9
+    named = {str(file.relative_to(folder)).removeprefix("kubernetes/") for file in naming}
+    assert {name for name in named if name not in RENAMING} == set()
+
+
+def test_the_way_to_another_queue_changes_the_permission_that_is_there() -> None:
+    """Its pattern is the worker's own, with the new name beside the old, and matches both."""
+    (now,) = (row["read"] for row in DEFINITIONS["permissions"] if row["user"] == "worker")
+    then = now.replace("inference", "inference|inference-2")
+    assert f"`{then}`" in RENAMING
+    assert all(re.search(then, name) for name in (JOBS, f"{JOBS}-2", "heimdall.control"))
+    assert not re.search(now, f"{JOBS}-2")
+
+
+def test_the_way_to_another_queue_names_resources_that_are_there(manifests: tuple[Manifest, ...]) -> None:
+    """The ones to delete are those of the old queue."""
+    deleted = dict(re.findall(r"delete (\w+)\.rabbitmq\.com ([\w-]+)", RENAMING))
+    assert only(manifests, "Binding", deleted["bindings"])["spec"]["destination"] == JOBS
+    assert only(manifests, "Queue", deleted["queues"])["spec"]["name"] == JOBS
 
 
 def test_the_clustered_overlay_speaks_tls_alone() -> None:

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
 
 from schemas.urls import parse_url
 from worker.claim_stores import source_prefix
-from worker.store.connection import check_connects
 from worker.tls import check_url
 
 ENV_PREFIX = "HEIMDALL_"
@@ -115,7 +116,7 @@ class Settings(BaseSettings):
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
         check_url(value.get_secret_value())
-        check_connects(value.get_secret_value())
+        _check_redis(value.get_secret_value())
         return value
 
     @field_validator("amqp_url")
@@ -195,6 +196,19 @@ def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
     ours = [name for name in sorted(environment) if name.upper().startswith(ENV_PREFIX)]
     strangers = [name for name in ours if name.upper() not in known and not name.upper().startswith(_OF_TOOLS)]
     return {name: next(iter(get_close_matches(name.upper(), known, 1, _ALIKE)), None) for name in strangers}
+
+
+def _check_redis(url: str) -> None:
+    """Refuse a URL from which the client makes no connection, or takes another database than it names."""
+    parsed = parse_url(url)
+    if parsed.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parsed.path):
+        raise ValueError("its database, after the host, must be a number, such as /0")
+    try:
+        pool: Any = BlockingConnectionPool.from_url(url)
+        pool.make_connection()  # Makes the object, and opens nothing.
+    except (AttributeError, RedisError, TypeError, ValueError) as error:
+        names = ", ".join(parsed.query)
+        raise ValueError(f"the Redis client does not take its parameters ({names}): {error}") from None
 
 
 def _check_database(uri: str) -> None:

@@ -1,9 +1,8 @@
 """Redis, and what happens while it is away: calls are repeated, and consumption stands still."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from prometheus_client import Counter
@@ -18,7 +17,6 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from schemas.urls import parse_url
 from worker.errors import Unavailable
 from worker.tls import explain
 
@@ -43,24 +41,6 @@ def connect(url: str, timeout: float) -> Redis:
         retry_on_error=[],
     )
     return Redis.from_pool(pool)
-
-
-def check_connects(url: str) -> None:
-    """Refuse a URL from which `connect` could not make a connection, or would take another database than it names.
-
-    Raises:
-        ValueError: its database is no number, or the client does not take its parameters. The message names those,
-            and holds nothing else of the URL.
-    """
-    parsed = parse_url(url)
-    if parsed.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parsed.path):
-        raise ValueError("its database, after the host, must be a number, such as /0")
-    try:
-        pool: Any = connect(url, 1.0).connection_pool
-        pool.make_connection()  # Makes the object, and opens nothing.
-    except (AttributeError, RedisError, TypeError, ValueError) as error:
-        names = ", ".join(parsed.query)
-        raise ValueError(f"the Redis client does not take its parameters ({names}): {error}") from None
 
 
 class StoreConnection:

@@ -131,7 +131,7 @@ def open_redis(url: str) -> "Redis":
         redis: Redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         # Opens nothing, but looks at the URL's parameters. The library gives it no type.
         redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError, RedisError) as error:
+    except (AttributeError, TypeError, ValueError, RedisError) as error:
         raise CaptureError(f"the URL of Redis has a wrong parameter after its ?: {error}") from None
     return redis
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.geo import Latitude, Longitude, Point
+from schemas.job import MAX_CONFIDENCE
 from schemas.problems import Problem
 from schemas.time import DateTime
 
@@ -49,7 +50,7 @@ class Ellipse(_Wire):
     azimuth_deg: Annotated[float, Field(ge=0, lt=180)] = Field(
         description="Of the major axis, clockwise from true north."
     )
-    confidence: Annotated[float, Field(gt=0, le=0.999)]
+    confidence: Annotated[float, Field(gt=0, le=MAX_CONFIDENCE)]
     area_m2: NonNegative
 
 

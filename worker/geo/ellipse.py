@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-MAX_CONFIDENCE = 0.999
+from schemas.job import MAX_CONFIDENCE
 
 # A rounded singular matrix can show 1 - correlation² of up to 3.5 epsilon; below 4 it proves nothing.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from deploy.local.image import TARGETS
+from deploy.local.rabbit_node import WAL_MAX_SIZE_BYTES
 from tests.support.manifests import ROOT, amount
 from tests.support.secured import settings_of
 from worker.config import ENV_PREFIX, Settings
@@ -161,3 +162,9 @@ def test_tls_configurations_have_no_plain_port() -> None:
     assert redis["port"] == "0"
     assert {v for k, v in rabbitmq.items() if ".versions." in k} == {"tlsv1.2", "tlsv1.3"}
     assert redis["tls-protocols"] == "TLSv1.2 TLSv1.3"
+
+
+def test_private_brokers_keep_the_log_of_the_deployed_one() -> None:
+    """What tests and benchmark measure has the pieces of the quorum log that operators get."""
+    deployed = settings_of(ROOT / "deploy/rabbitmq/rabbitmq.conf", "=")
+    assert deployed["raft.wal_max_size_bytes"] == WAL_MAX_SIZE_BYTES

@@ -20,6 +20,8 @@ MANAGEMENT_VARIABLE = "HEIMDALL_TEST_MANAGEMENT_URL"
 IMAGE = "rabbitmq:4.1-management-alpine"
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 PROBE_TIMEOUT_S = 2.0
+ALONE = {"raft.wal_max_size_bytes": "64000000"}
+"""Of a node outside a cluster; as in deploy/rabbitmq/rabbitmq.conf, so that what is measured is what is deployed."""
 
 
 class Broker(Server):
@@ -87,7 +89,7 @@ def _external(url: str) -> Iterator[Broker]:
 
 @contextmanager
 def _private(*, management: bool, config: Mapping[str, str]) -> Iterator[Broker]:
-    node = rabbit_node.RabbitNode(management=management, config=config, answers=answers)
+    node = rabbit_node.RabbitNode(management=management, config={**ALONE, **config}, answers=answers)
     try:
         node.start()
         yield Broker(f"amqp://guest:guest@127.0.0.1:{node.port}/", node, node.management_url)

@@ -18,8 +18,6 @@ START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 20.0
 TOOL_TIMEOUT_S = 60.0
 LOOPBACK = "127.0.0.1"
-WAL_MAX_SIZE_BYTES = "64000000"
-"""As in deploy/rabbitmq/rabbitmq.conf, so that what is measured here is what is deployed."""
 
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 """The packages' commands in /usr/sbin change to the rabbitmq user; those they call, here, run as whoever calls them."""
@@ -142,7 +140,7 @@ class RabbitNode:
         return False
 
     def _write_files(self, config: Mapping[str, str]) -> None:
-        lines = {"listeners.tcp.1": f"{LOOPBACK}:{self.port}", "raft.wal_max_size_bytes": WAL_MAX_SIZE_BYTES}
+        lines = {"listeners.tcp.1": f"{LOOPBACK}:{self.port}"}
         if self._management:
             lines |= {"management.tcp.ip": LOOPBACK, "management.tcp.port": str(self._leases["http"].port)}
             lines |= {"collect_statistics_interval": "1000"}

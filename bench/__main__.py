@@ -10,23 +10,17 @@ from bench.ratios import last_line
 from bench.run import OUT, run
 from bench.tables import show
 from bench.workloads import WORKLOADS
-from deploy.local import LocalStackError
-from deploy.local.signals import unwind_on_signals
+from deploy.local.command import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0 when everything that was asked for was measured, whatever it showed."""
-    arguments = _parser().parse_args(argv)
-    options = _options(arguments)
-    unwind_on_signals()
-    try:
-        report = run(options, [*sys.argv])
-    except KeyboardInterrupt:
-        print("interrupted: everything that was started is stopped", file=sys.stderr)
-        return 130
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = _options(_parser().parse_args(argv))
+    return run_command(lambda: _measure(options))
+
+
+def _measure(options: Options) -> int:
+    report = run(options, [*sys.argv])
     show(report)
     print(f"report: {OUT}/report.json, {OUT}/report.md and plots beside them")
     print(last_line(report["targets"]))

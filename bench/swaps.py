@@ -22,7 +22,7 @@ import numpy as np
 from bench.load import Body, Sent, running
 from bench.versions import STEP_M, origin_of, write_shifted
 from deploy.local import LocalStackError, ServiceProcess, Stack
-from deploy.local.signals import unwind_on_signals
+from deploy.local.command import run_command
 from examples.network import NETWORKS
 from examples.scenes import fresh_scenes
 from worker.commands.fleet import open_fleet
@@ -233,15 +233,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--rate", type=float, default=RATE, help="jobs per second")
     arguments = parser.parse_args(argv)
-    unwind_on_signals()
-    try:
-        found = measure(arguments.swaps, arguments.rate)
-    except KeyboardInterrupt:
-        print("interrupted: everything that was started is stopped", file=sys.stderr)
-        return 130
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: _report(arguments.swaps, arguments.rate))
+
+
+def _report(swaps: int, rate: float) -> int:
+    found = measure(swaps, rate)
     print(found.line())
     return 0 if found.clean else 1
 

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from client import Capture, HeimdallClient, HeimdallError, LocalizationResult, Receiver
-from deploy.local import LocalStackError, ServiceProcess, Stack
-from deploy.local.signals import unwind_on_signals
+from deploy.local import ServiceProcess, Stack
+from deploy.local.command import run_command
 from examples.map_picture import draw
 from examples.network import NETWORKS, Network
 from examples.scenes import FreshScene, fresh_scenes
@@ -206,15 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args(argv)
-    unwind_on_signals()
-    try:
-        return run(NETWORKS[arguments.network], arguments.jobs, arguments.seed, Console())
-    except KeyboardInterrupt:
-        print("interrupted: everything that was started is stopped", file=sys.stderr)
-        return 130
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: run(NETWORKS[arguments.network], arguments.jobs, arguments.seed, Console()))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.local import LocalStackError, ServiceProcess, Stack
+from deploy.local import ServiceProcess, Stack
+from deploy.local.command import run_command
 from deploy.local.process import OwnedProcess
 from examples.demo import register_demo_model
 from examples.map_sources import publish_sources
@@ -63,18 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("network", nargs="?", default="torino", choices=sorted(NETWORKS))
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run_command(lambda: _run(arguments.network, arguments.port))
+
+
+def _run(network: str, port: int) -> int:
     try:
-        _run(arguments.network, arguments.port)
+        _serve(network, port)
     except KeyboardInterrupt:
         print("\nstopped: map, worker, RabbitMQ and Redis are gone")
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     return 0
 
 
-def _run(network: str, port: int) -> None:
+def _serve(network: str, port: int) -> None:
     print("starting RabbitMQ, Redis, a worker and the map …", flush=True)
     with Stack.running() as stack:
         register_demo_model(stack.tracking_uri, network=network)

@@ -25,7 +25,8 @@ import psutil
 from selenium import webdriver
 
 from client import Capture, HeimdallClient
-from deploy.local import LocalStackError, ServiceProcess, Stack
+from deploy.local import ServiceProcess, Stack
+from deploy.local.command import run_command
 from examples.demo import register_demo_model
 from examples.map_browser import browser, counts, memory, results_told, screenshot, until
 from examples.map_demo import RunningMap, running_map
@@ -171,15 +172,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     arguments = parser.parse_args(argv)
-    try:
-        with Stack.running() as stack, tempfile.TemporaryDirectory() as folder:
-            register_demo_model(stack.tracking_uri)
-            env = {**stack.worker_env(), "HEIMDALL_CONTROL_USERS": "guest"}
-            with ServiceProcess([sys.executable, "-m", "worker"], env), browser() as driver:
-                figures = endure(driver, stack.broker.url, 60 * arguments.minutes, Path(folder) / "map.log")
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: _endure(arguments.minutes))
+
+
+def _endure(minutes: float) -> int:
+    with Stack.running() as stack, tempfile.TemporaryDirectory() as folder:
+        register_demo_model(stack.tracking_uri)
+        env = {**stack.worker_env(), "HEIMDALL_CONTROL_USERS": "guest"}
+        with ServiceProcess([sys.executable, "-m", "worker"], env), browser() as driver:
+            figures = endure(driver, stack.broker.url, 60 * minutes, Path(folder) / "map.log")
     print(figures.line())
     return 0 if figures.results == figures.published else 1
 

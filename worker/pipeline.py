@@ -156,7 +156,7 @@ class Pipeline:
         """Give production the jobs that the canary failed on, before they are answered."""
         tried = [job for job in jobs if job.version is canary]
         samples = len(_samples(tried))
-        failures = {job: job.model_failures for job in tried if job.model_failures}
+        failures = {job: count for job in tried if (count := job.model_failures)}
         if failures:
             self._metrics.reruns.inc(len(failures))
             await self._locator.read(list(failures), Rollout(rollout.primary))

@@ -14,8 +14,7 @@ from bench.chaos.run import run_all
 from bench.chaos.scenarios import QUICK, SCENARIOS
 from bench.chaos.site import site
 from bench.chaos.world import Scale
-from deploy.local import LocalStackError
-from deploy.local.signals import unwind_on_signals
+from deploy.local.command import run_command
 
 OUT: Final = Path("out/chaos")
 
@@ -23,23 +22,19 @@ OUT: Final = Path("out/chaos")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     asked = _parser().parse_args(argv)
-    unwind_on_signals()
     default = Scale(jobs=400, rate=100.0, quick=True) if asked.quick else Scale()
     scale = Scale(asked.jobs or default.jobs, asked.rate or default.rate, asked.quick, asked.soak_minutes)
     numbers = asked.scenarios or (QUICK if asked.quick else sorted(SCENARIOS))
+    return run_command(lambda: _break(numbers, scale, asked.out, _command(argv)))
+
+
+def _break(numbers: Sequence[int], scale: Scale, out: Path, command: str) -> int:
     rows: list[Row] = []
-    try:
-        with site() as shared:
-            for row in run_all(shared, numbers, scale):
-                rows.append(row)
-                _show(row)
-                write(asked.out, rows, _command(argv))
-    except KeyboardInterrupt:
-        print("interrupted: everything that was started is stopped", file=sys.stderr)
-        return 130
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with site() as shared:
+        for row in run_all(shared, numbers, scale):
+            rows.append(row)
+            _show(row)
+            write(out, rows, command)
     print(summary(rows))
     return 0 if all(row.clean for row in rows) else 1
 

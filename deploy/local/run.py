@@ -3,9 +3,8 @@
 import sys
 import time
 
-from deploy.local.errors import LocalStackError
+from deploy.local.command import run_command
 from deploy.local.service import ServiceProcess
-from deploy.local.signals import unwind_on_signals
 from deploy.local.stack import Stack
 
 MODEL = "heimdall"
@@ -30,7 +29,10 @@ In another terminal:
 
 def main() -> int:
     """Run until interrupted; 0 when asked to stop, 1 when something failed."""
-    unwind_on_signals()
+    return run_command(_run)
+
+
+def _run() -> int:
     print("starting RabbitMQ, Redis and a worker …", flush=True)
     try:
         with Stack.running() as stack:
@@ -38,9 +40,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nstopped: worker, RabbitMQ and Redis are gone")
         return 0
-    except LocalStackError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
 
 
 def _serve(stack: Stack) -> int:

@@ -106,8 +106,8 @@ def read_letter(message: AbstractIncomingMessage) -> Letter:
     made_by_worker = "code" in said
     publisher = _optional(said.pop("publisher", None) or message.user_id)
     body = blake3(message.body)
-    read = body.digest() if message.body else _claimed_digest(headers) or body.digest()
-    computed = input_digest(publisher, message.content_type, headers.get("sigmf"), read)
+    claimed = None if message.body else _claimed_digest(headers)
+    computed = input_digest(publisher, message.content_type, headers.get("sigmf"), claimed or body.digest())
     return Letter(
         job_id=str(job_id) if job_id else None,
         code=str(said.pop("code", None) or f"broker:{death.get('reason', 'unknown')}"),

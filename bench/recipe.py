@@ -7,7 +7,7 @@ no cache, no swap. Nothing here is held back either: it is what one would write 
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,6 +34,8 @@ Tensors = dict[str, NDArray[np.generic]]
 Rows = dict[str, NDArray[np.generic]]
 
 _CLIPPED: Final = 0.01
+_TOGETHER_IQ: Final = 1 << 15
+"""Complex numbers whose features are computed at once, as in the worker."""
 _STALE_MS: Final = 10_000.0
 _NS_PER_MS: Final = 1e6
 
@@ -98,18 +100,12 @@ class Recipe:
         self._metadata = [orjson.loads(job.sigmf) for job in jobs]
         self._clipped = []
         tensors: Tensors = {}
-        for row, (job, metadata) in enumerate(zip(jobs, self._metadata, strict=True)):
-            info = metadata["global"]
-            datatype = _datatype(info["core:datatype"])
-            iq = decode(job.body, datatype, info.get("core:num_channels", 1))
-            self._clipped.append(full_scale_fraction(iq, datatype) > _CLIPPED)
-            receivers = info["heimdall:receivers"]
-            if self.contract.level == "dbm":
-                gains = [10 ** (receiver["full_scale_dbm"] / 20) for receiver in receivers]
-                iq.view(np.float32)[...] *= np.array(gains, np.float32)[:, np.newaxis]
+        first = 0
+        for iq, seats in self._handfuls(jobs):
             if not tensors:
-                tensors = self._allocate(len(jobs), iq.shape[1])
-            self._fill(tensors, row, iq, [self._slots.get(r["id"], c) for c, r in enumerate(receivers)])
+                tensors = self._allocate(len(jobs), iq.shape[-1])
+            self._fill({name: tensor[first : first + len(iq)] for name, tensor in tensors.items()}, iq, seats)
+            first += len(iq)
         self._timings_ms["features"] = 1000 * (time.perf_counter() - started)
         return tensors
 
@@ -154,15 +150,38 @@ class Recipe:
             tensors[name] = np.full((count, self.contract.capacity), mask.true_means == "absent", mask.dtype)
         return tensors
 
-    def _fill(self, tensors: Tensors, row: int, iq: NDArray[np.complex64], seats: list[int]) -> None:
+    def _handfuls(self, jobs: Sequence[RawJob]) -> Iterator[tuple[NDArray[np.complex64], list[int]]]:
+        """Decoded jobs (B, R, N) that sit alike, as many at once as stay in the cache, and where they sit."""
+        handful: list[NDArray[np.complex64]] = []
+        sitting: list[int] = []
+        for job, metadata in zip(jobs, self._metadata, strict=True):
+            iq, seats = self._decode(job, metadata["global"])
+            if handful and (seats != sitting or len(handful) * iq.size >= _TOGETHER_IQ):
+                yield _stacked(handful), sitting
+                handful = []
+            handful.append(iq)
+            sitting = seats
+        yield _stacked(handful), sitting
+
+    def _decode(self, job: RawJob, info: dict[str, Any]) -> tuple[NDArray[np.complex64], list[int]]:
+        datatype = _datatype(info["core:datatype"])
+        iq = decode(job.body, datatype, info.get("core:num_channels", 1))
+        self._clipped.append(full_scale_fraction(iq, datatype) > _CLIPPED)
+        receivers = info["heimdall:receivers"]
+        if self.contract.level == "dbm":
+            gains = [10 ** (receiver["full_scale_dbm"] / 20) for receiver in receivers]
+            iq.view(np.float32)[...] *= np.array(gains, np.float32)[:, np.newaxis]
+        return iq, [self._slots.get(receiver["id"], channel) for channel, receiver in enumerate(receivers)]
+
+    def _fill(self, tensors: Tensors, iq: NDArray[np.complex64], seats: list[int]) -> None:
         for name, log_mel in self._log_mels.items():
-            target = tensors[name][row]
-            if seats == list(range(len(target))):
+            target: NDArray[Any] = tensors[name]
+            if seats == list(range(target.shape[1])):
                 log_mel(iq, out=target)
             else:
-                target[seats] = log_mel(iq)
+                target[:, seats] = log_mel(iq)
         for name, mask in self._masks.items():
-            tensors[name][row, seats] = mask.true_means == "present"
+            tensors[name][:, seats] = mask.true_means == "present"
 
     def _about(self, index: int, job_id: str, captured: str | None, now_ns: int, outside: bool) -> dict[str, Any]:  # noqa: FBT001
         metadata = self._metadata[index]
@@ -186,6 +205,10 @@ class Recipe:
             "inference_time_ms": self._timings_ms["inference"],
             "timings_ms": self._timings_ms,
         }
+
+
+def _stacked(handful: Sequence[NDArray[np.complex64]]) -> NDArray[np.complex64]:
+    return handful[0][np.newaxis] if len(handful) == 1 else np.stack(handful)  # One alone is not copied.
 
 
 @cache

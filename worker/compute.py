@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
 
 import structlog
 
@@ -14,10 +16,13 @@ from worker.recording import decode_capture
 from worker.serving.inputs import Item, Tensors, row_digest
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
-from worker.stage import SMALL_RUN_S
+from worker.stage import SMALL_RUN_S, pieces
 from worker.store.cache import front_key, row_key
 
 log = structlog.get_logger(__name__)
+
+_TOGETHER_IQ: Final = 1 << 15
+"""Complex numbers whose features are computed at once: 256 KiB."""
 
 
 @dataclass(slots=True)
@@ -41,13 +46,20 @@ class Run:
         """Complex numbers that each sample's features are computed from."""
         return [_length(sample) * sample.job.recording.channels for sample in self.samples if sample.job.recording]
 
-    def fill(self, rows: Iterable[int]) -> None:
+    def fill(self, rows: range) -> None:
         """Decode samples and compute their features.
 
-        One after the other: decoded IQ is large, and is used while it lies in the processor's cache.
+        Small ones several at a time: numpy's calls take longer than what they do for one. Large ones one after the
+        other: decoded IQ is used while it lies in the processor's cache.
         """
-        for row in rows:
-            _fill(self.version, self.tensors, row, self.samples[row])
+        counts = self.iq_counts()[rows.start : rows.stop]
+        for part, small in pieces(counts, _TOGETHER_IQ):
+            some = rows[part.start : part.stop]
+            for handful in [some] if small else [range(row, row + 1) for row in some]:
+                items = [(row, _decode(self.samples[row])) for row in handful]
+                for layout, alike in groupby(items, key=_layout):
+                    if layout is not None:
+                        self._fill([(row, item) for row, item in alike if item is not None])
 
     def sound(self) -> list[int]:
         """Rows of the samples that have no error."""
@@ -57,6 +69,25 @@ class Run:
         """The same for some of the samples."""
         tensors = {name: tensor[list(rows)] for name, tensor in self.tensors.items()}
         return Run(self.version, [self.samples[row] for row in rows], tensors)
+
+    def _fill(self, items: Sequence[tuple[int, Item]]) -> None:
+        """Compute the features of items of one layout into neighbouring rows, or give each its error."""
+        started = time.perf_counter()
+        samples = [self.samples[row] for row, _ in items]
+        try:
+            self.version.plan.fill(self.tensors, items[0][0], *[item for _, item in items])
+            for sample, (row, item) in zip(samples, items, strict=True):
+                if sample.front_key is not None:
+                    sample.row_key = row_key(self.version.cache_scope, row_digest(self.tensors, row, item.seats))
+        except Exception as error:
+            if len(items) > 1:  # Whose fault it is shows when each is alone.
+                for entry in items:
+                    self._fill([entry])
+                return
+            samples[0].error = error if isinstance(error, JobError) else unexpected(error, samples[0].job)
+        took = (time.perf_counter() - started) / len(items)
+        for sample in samples:
+            sample.job.timings.features += took
 
     def compute(self) -> None:
         """Run the model, and give each sample its row.
@@ -155,6 +186,11 @@ def _decode(sample: Sample) -> Item | None:
     return Item(capture, seats)
 
 
+def _layout(entry: tuple[int, Item | None]) -> object:
+    """Of an item of `Run.fill`; None where decoding failed."""
+    return None if entry[1] is None else entry[1].layout
+
+
 def _length(sample: Sample) -> int:
     """Samples per receiver."""
     assert sample.job.recording is not None
@@ -163,20 +199,3 @@ def _length(sample: Sample) -> int:
 
 def _allocated(version: ModelVersion, members: list[Sample]) -> Run:
     return Run(version, members, version.plan.allocate(len(members), _length(members[0])))
-
-
-def _fill(version: ModelVersion, tensors: Tensors, row: int, sample: Sample) -> None:
-    """Decode one sample and compute its features, or give it its error."""
-    item = _decode(sample)
-    if item is None:
-        return
-    started = time.perf_counter()
-    try:
-        version.plan.fill(tensors, row, item)
-        if sample.front_key is not None:
-            sample.row_key = row_key(version.cache_scope, row_digest(tensors, row, item.seats))
-    except JobError as error:
-        sample.error = error
-    except Exception as error:
-        sample.error = unexpected(error, sample.job)
-    sample.job.timings.features += time.perf_counter() - started

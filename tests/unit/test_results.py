@@ -375,6 +375,24 @@ def test_a_sample_whose_features_overflow_is_in_no_run(version):
     assert prepare_runs(jobs[0].samples, 8) == []
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_neighbours_of_every_kind_have_the_features_of_each_alone(version):
+    """Computed several at once where they are alike; what is wrong with one is that one's fault alone."""
+    loud, broken = np.full(256, 1e30, "<c8").tobytes(), np.full(256, np.nan, "<c8").tobytes()
+    bodies = {3: {"body": loud}, 5: {"body": broken}}
+    messages = [sigmf_message(2 if i == 7 else 1, seed=i, message_id=f"j{i}", **bodies.get(i, {})) for i in range(10)]
+    jobs = read(version, *messages)
+    (run,) = prepare_runs([sample for job in jobs for sample in job.samples], 16)
+    assert [sample.job.job_id for sample in run.samples] == [f"j{i}" for i in range(10) if i not in bodies]
+    assert {job.samples[0].error and job.samples[0].error.code for job in jobs} == {None, ErrorCode.NON_FINITE_IQ}
+    for row, sample in enumerate(run.samples):
+        (alone,) = prepare_runs([sample], 1)
+        assert {name: tensor[row].tobytes() for name, tensor in run.tensors.items()} == {
+            name: tensor[0].tobytes() for name, tensor in alone.tensors.items()
+        }
+    assert all(job.timings.features > 0 for job in jobs if job.samples[0].error is None)
+
+
 def test_a_bug_fails_its_own_job_alone(version, monkeypatch):
     """What is not foreseen is `internal`; neighbours are read and computed all the same."""
     decode, read_one = compute.decode_capture, compute.read_sigmf

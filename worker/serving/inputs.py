@@ -6,7 +6,7 @@ row; `FeaturePlan.feed` transposes where a graph wants another order.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from blake3 import blake3
@@ -17,7 +17,7 @@ from worker.dsp.log_mel import LogMel
 from worker.dsp.receiver_features import mean_power, receiver_features
 from worker.errors import NonFiniteIq
 from worker.geo.wgs84 import wgs84_to_enu
-from worker.recording import IqCapture
+from worker.recording import IqCapture, Level
 from worker.serving.contract import ModelContract
 from worker.serving.contract_inputs import (
     Column,
@@ -43,6 +43,35 @@ class Item:
 
     capture: IqCapture
     seats: Seats
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What must agree between items whose features are computed at once: shape of the samples, channel per row."""
+        return self.capture.samples.shape, self.seats.channels
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Items of one layout: the rows that are taken, the channel of each, and their samples (B, R, N) in this order."""
+
+    items: Sequence[Item]
+    rows: NDArray[np.intp]
+    channels: NDArray[np.intp]
+    samples: NDArray[np.complex64]
+
+    @classmethod
+    def of(cls, items: Sequence[Item], level: Level) -> "_Alike":
+        """Raises ValueError where they are not alike, or were read in another level."""
+        for item in items:
+            if item.capture.level != level:
+                raise ValueError(f"the capture is in {item.capture.level}, the contract in {level}")
+            if item.layout != items[0].layout:
+                raise ValueError(f"items of the layouts {items[0].layout} and {item.layout} are not alike")
+        rows, channels = items[0].seats.occupied
+        recorded = [item.capture.samples for item in items]
+        samples = recorded[0][np.newaxis] if len(recorded) == 1 else np.stack(recorded)  # One alone is not copied.
+        in_order = np.array_equal(channels, np.arange(samples.shape[1]))
+        return cls(items, rows, channels, samples if in_order else samples[:, channels])
 
 
 class FeaturePlan:
@@ -75,32 +104,19 @@ class FeaturePlan:
             tensors[name] = np.full(shape, self._fill_value(name), dtype=bound.dtype)
         return tensors
 
-    def fill(self, tensors: Tensors, index: int, item: Item) -> None:
-        """Compute the features of one item into row `index`.
+    def fill(self, tensors: Tensors, first: int, *items: Item) -> None:
+        """Compute the features of items of one layout into the rows from `first` on.
 
         Raises:
-            NonFiniteIq: the features overflow: the samples are far beyond full scale.
-            ValueError: the capture was read in another level than the contract's.
+            NonFiniteIq: the features overflow: samples of one of them are far beyond full scale.
+            ValueError: a capture was read in another level than the contract's, or the items differ in layout.
         """
-        if item.capture.level != self._contract.level:
-            raise ValueError(f"the capture is in {item.capture.level}, the contract in {self._contract.level}")
-        rows, channels = item.seats.occupied
-        samples = _in_order(item.capture.samples, channels)
+        alike = _Alike.of(items, self._contract.level)
         for name, bound in self._contract.inputs.items():
-            target = tensors[name][index]
-            match bound:
-                case LogMelInput():
-                    self._log_mel(name, target, rows, samples)
-                    if bound.receiver_padding == "repeat":
-                        _repeat(target, rows)
-                case IqInput():
-                    target[rows] = _iq_rows(samples, bound)
-                case ReceiverMaskInput():
-                    target[rows] = bound.true_means == "present"
-                case ReceiverIdsInput():
-                    target[rows] = _identities(bound, item, rows, channels)
-                case ReceiverFeaturesInput() | ReceiverPositionsInput():
-                    target[rows] = self._columns(bound.columns, samples, item, channels)
+            target = tensors[name][first : first + len(items)]
+            self._write(name, target, alike)
+            if isinstance(bound, LogMelInput) and bound.receiver_padding == "repeat":
+                _repeat(target, alike.rows)
             if target.dtype.kind == "f" and not _finite(target):
                 raise NonFiniteIq(f"the features of input {name} overflow: samples lie far beyond full scale (±1)")
 
@@ -118,13 +134,23 @@ class FeaturePlan:
             return tensor
         return np.ascontiguousarray(tensor.transpose(ordered))
 
-    def _log_mel(
-        self, name: str, target: NDArray[np.float32], rows: NDArray[np.intp], samples: NDArray[np.complex64]
-    ) -> None:
-        if len(rows) == len(target):  # All seats are taken, in the order of the rows: no copy in between.
-            self._log_mels[name](samples, out=target)
-        else:
-            target[rows] = self._log_mels[name](samples)
+    def _write(self, name: str, target: NDArray[Any], alike: "_Alike") -> None:
+        """One input's features into the rows (B, seat, …) of the items."""
+        rows, samples = alike.rows, alike.samples
+        match self._contract.inputs[name]:
+            case LogMelInput() if len(rows) == target.shape[1]:  # In the order of the rows: no copy in between.
+                self._log_mels[name](samples, out=target)
+            case LogMelInput():
+                target[:, rows] = self._log_mels[name](samples)
+            case IqInput() as bound:
+                target[:, rows] = _iq_rows(samples, bound)
+            case ReceiverMaskInput() as bound:
+                target[:, rows] = bound.true_means == "present"
+            case ReceiverIdsInput() as bound:
+                target[:, rows] = [_identities(bound, item, rows, alike.channels) for item in alike.items]
+            case ReceiverFeaturesInput() | ReceiverPositionsInput() as bound:
+                for row, item, iq in zip(target, alike.items, samples, strict=True):
+                    row[rows] = self._columns(bound.columns, iq, item, alike.channels)
 
     def _item_shape(self, name: str, n_samples: int) -> tuple[int, ...]:
         match self._contract.inputs[name]:
@@ -185,11 +211,6 @@ class FeaturePlan:
         return {"delta_lat": delta_lat, "delta_lon": delta_lon, "north_m": north, "east_m": east}
 
 
-def _in_order(samples: NDArray[np.complex64], channels: NDArray[np.intp]) -> NDArray[np.complex64]:
-    """Samples (R, N) of the channels, in the order of the rows they sit in; not copied where that is their own."""
-    return samples if np.array_equal(channels, np.arange(len(samples))) else samples[channels]
-
-
 def _finite(values: NDArray[np.generic]) -> bool:
     # One pass finds the usual case: a sum is finite only if every term is.
     return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
@@ -206,17 +227,18 @@ def row_digest(tensors: Mapping[str, NDArray[np.generic]], index: int, seats: Se
 
 
 def _repeat(target: NDArray[np.generic], rows: NDArray[np.intp]) -> None:
-    if len(rows) == len(target):
+    """Fill the rows (B, row, …) of absent receivers with those of the present ones, in turns."""
+    if len(rows) == target.shape[1]:
         return
-    empty = np.ones(len(target), dtype=bool)
+    empty = np.ones(target.shape[1], dtype=bool)
     empty[rows] = False
     absent = np.flatnonzero(empty)
-    target[absent] = target[rows[np.arange(len(absent)) % len(rows)]]
+    target[:, absent] = target[:, rows[np.arange(len(absent)) % len(rows)]]
 
 
 def _iq_rows(samples: NDArray[np.complex64], bound: IqInput) -> NDArray[np.float32]:
     cut = crop_or_pad(samples, bound.length, bound.place, bound.pad)
-    return np.stack([cut.real, cut.imag], axis=1) * np.float32(bound.scale)
+    return np.stack([cut.real, cut.imag], axis=-2) * np.float32(bound.scale)
 
 
 def _identities(

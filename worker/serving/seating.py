@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,7 @@ UNAMBIGUOUS_RECEIVERS: Final = 3
 """Fewer do not fix a position in the plane without ambiguity."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seats:
     """Where the receivers of one job sit.
 
@@ -41,12 +41,10 @@ class Seats:
     ignored: tuple[tuple[str, str], ...]
     origin: tuple[float, float] | None
 
-    @cached_property
+    @property
     def occupied(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Rows that are taken, and the channel of each."""
-        channels = np.asarray(self.channels, dtype=np.intp)
-        rows = np.flatnonzero(channels >= 0)
-        return rows, channels[rows]
+        """Rows that are taken, and the channel of each; not writable."""
+        return _occupied(self.channels)
 
     @property
     def few(self) -> bool:
@@ -203,6 +201,17 @@ class Admission:
                 return _centroid([receivers[channel].geolocation for channel in kept])
             case None:
                 return None
+
+
+@lru_cache(maxsize=1024)
+def _occupied(channels: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    # The receivers of a network sit alike in most of its jobs.
+    sitting = np.asarray(channels, dtype=np.intp)
+    rows = np.flatnonzero(sitting >= 0)
+    taken = sitting[rows]
+    for shared in (rows, taken):
+        shared.flags.writeable = False
+    return rows, taken
 
 
 def _geometry(contract: ModelContract) -> BaseGeometry | None:

@@ -133,6 +133,15 @@ def test_bits_do_not_depend_on_what_is_computed_beside(spec):
     np.testing.assert_array_equal(batch[3], first)
 
 
+@pytest.mark.parametrize("n_samples", [600, 3000, 20_000])
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_items_together_have_the_bits_of_each_alone(spec, n_samples):
+    """So many that a few receivers are transformed at once, and the last few are fewer."""
+    items = np.stack([recording(3, n_samples) * np.float32(1 + i) for i in range(7)])
+    log_mel = LogMel(spec)
+    np.testing.assert_array_equal(log_mel(items), np.stack([log_mel(item) for item in items]))
+
+
 def test_bits_of_a_receiver_do_not_depend_on_the_others():
     """Without statistics over the sample, a receiver alone gives the bits it has among others."""
     iq = recording(5, 3000)

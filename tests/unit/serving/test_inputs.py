@@ -244,6 +244,36 @@ def test_the_features_of_an_item_are_the_same_bits_in_any_batch(seeds, row):
     assert row_digest(batch, row, items[row].seats) == row_digest(alone, 0, items[row].seats)
 
 
+@pytest.mark.parametrize("channels", [(0, 1, -1), (-1, 1, 0), (2, 0, 1)])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        mel_input(normalise={"kind": "per_sample"}),
+        mel_input(receiver_padding="fill"),
+        mask_input(),
+        {"feature": "iq", "axes": ["batch", "receiver", "iq", "sample"], "length": 600, "pad": "reflect"},
+        {"feature": "receiver_ids", "dtype": "int64", "axes": ["batch", "receiver"], "table": {"r0": 4}, "unknown": 9},
+        {"feature": "receiver_features", "axes": COLUMN_AXES, "columns": [{"name": "snr_db"}, {"name": "lat"}]},
+    ],
+)
+def test_items_filled_in_at_once_have_the_bits_of_each_alone(bound, channels):
+    """Every kind of feature, whoever sits where."""
+    plan = plan_of({"x": bound})
+    items = [item_of(iq_of(seed, max(channels) + 1), channels) for seed in range(4)]
+    one_by_one, at_once = filled(plan, *items), plan.allocate(5, 512)
+    plan.fill(at_once, 1, *items)
+    assert at_once["x"][1:].tobytes() == one_by_one["x"].tobytes()
+    assert at_once["x"][0].tobytes() == plan.allocate(1, 512)["x"][0].tobytes()
+
+
+def test_items_of_different_layouts_are_not_filled_in_at_once():
+    """Their receivers would be confused."""
+    plan = plan_of({"mel": mel_input()})
+    items = [item_of(iq_of(0, 2)), item_of(iq_of(1, 2), (1, 0, -1))]
+    with pytest.raises(ValueError, match="are not alike"):
+        plan.fill(plan.allocate(2, 512), 0, *items)
+
+
 @pytest.mark.parametrize(
     ("bound", "axes"),
     [

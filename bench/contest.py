@@ -5,9 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -35,15 +33,11 @@ class Entry:
     """A subject of the contest and what it showed.
 
     Attributes:
-        it: at work, or None before and after.
-        exits: end it.
         count: of jobs in each of its drains.
         reason: why it failed.
     """
 
     subject: Subject
-    it: Running | None = None
-    exits: ExitStack = field(default_factory=ExitStack)
     count: int = 0
     drains: list[Drain] = field(default_factory=list)
     lone_ms: list[float] = field(default_factory=list)
@@ -66,21 +60,18 @@ class Entry:
 def contest(
     place: Place, traffic: Traffic, workload: Workload, subjects: Sequence[Subject], options: Options, say: Say
 ) -> Document:
-    """Measure throughput, processor time and idle latency of all subjects, and the floors, interleaved.
+    """Measure throughput, processor time and idle latency of all subjects, and the floors, in turns.
 
-    A subject that fails is reported with its reason; the others go on.
+    Nobody but the one whose turn it is runs: some take a tenth of a core for doing nothing, and the caches with it. A
+    subject that fails is reported with its reason; the others go on.
     """
     entries = [Entry(subject) for subject in subjects]
     floors: list[Floors] = []
-    with ExitStack() as exits:
+    for repeat in range(options.repeats):
+        floors.append(_floors(place, workload, options.floor_s))
         for entry in entries:
-            say(f"{workload.name:8} starting {entry.subject.name} …")
-            exits.push(entry.exits)
-            _attempt(entry, partial(_enter, entry, place, traffic, workload, options), say)
-        for repeat in range(options.repeats):
-            floors.append(_floors(place, workload, options.floor_s))
-            for entry in entries:
-                _attempt(entry, partial(_turn, entry, traffic, options, say, repeat), say)
+            if not entry.reason:
+                _turn(entry, Conditions(place, workload, queue_of(entry.subject)), traffic, options, say, repeat)
     return {
         "subjects": {entry.subject.name: entry.document() for entry in entries},
         "floors": floor_document(floors),
@@ -92,36 +83,29 @@ def queue_of(subject: Subject, suffix: str = "") -> str:
     return f"heimdall.bench-{subject.name}{suffix}"
 
 
-def _enter(entry: Entry, place: Place, traffic: Traffic, workload: Workload, options: Options) -> None:
-    conditions = Conditions(place, workload, queue_of(entry.subject))
-    entry.it = entry.exits.enter_context(running(entry.subject, conditions))
-    if entry.subject.kind != "floor":
-        check_outcomes(entry.it)
-    entry.count = fitting_count(entry.it, traffic, options.drain_s)
-
-
-def _turn(entry: Entry, traffic: Traffic, options: Options, say: Say, repeat: int) -> None:
-    assert entry.it is not None
-    workload = entry.it.conditions.workload.name
-    one = drain(entry.it, traffic, entry.count)
-    entry.drains.append(one)
-    entry.lone_ms.append(1000 * median(traffic.lone(entry.it.address, options.lone_jobs)))
-    entry.memory = max(entry.memory, memory_bytes(entry.it.pids))
+def _turn(entry: Entry, conditions: Conditions, traffic: Traffic, options: Options, say: Say, repeat: int) -> None:
+    try:
+        with running(entry.subject, conditions) as it:
+            _measure(entry, it, traffic, options)
+    except FAILURES as error:
+        entry.reason = str(error) or repr(error)
+        say(f"{entry.subject.name} FAILED: {entry.reason}")
+        return
+    one = entry.drains[-1]
     say(
-        f"{workload:8} {repeat + 1}/{options.repeats}  {entry.subject.name:16} {one.jobs_per_s:8.0f} jobs/s "
-        f"{one.cpu_us:8.0f} µs CPU per job  lone {entry.lone_ms[-1]:7.2f} ms"
+        f"{conditions.workload.name:8} {repeat + 1}/{options.repeats}  {entry.subject.name:16} "
+        f"{one.jobs_per_s:8.0f} jobs/s {one.cpu_us:8.0f} µs CPU per job  lone {entry.lone_ms[-1]:7.2f} ms"
     )
 
 
-def _attempt(entry: Entry, step: Callable[[], None], say: Say) -> None:
-    if entry.reason:
-        return
-    try:
-        step()
-    except FAILURES as error:
-        entry.exits.close()  # It must not take time from the others.
-        entry.reason = str(error) or repr(error)
-        say(f"{entry.subject.name} FAILED: {entry.reason}")
+def _measure(entry: Entry, it: Running, traffic: Traffic, options: Options) -> None:
+    if entry.subject.kind != "floor":
+        check_outcomes(it)
+    count = fitting_count(it, traffic, options.drain_s)  # Every time: it warms up what has just been started.
+    entry.count = entry.count or count
+    entry.drains.append(drain(it, traffic, entry.count))
+    entry.lone_ms.append(1000 * median(traffic.lone(it.address, options.lone_jobs)))
+    entry.memory = max(entry.memory, memory_bytes(it.pids))
 
 
 def _floors(place: Place, workload: Workload, seconds: float) -> Floors:

@@ -62,8 +62,8 @@ def contest(
 ) -> Document:
     """Measure throughput, processor time and idle latency of all subjects, and the floors, in turns.
 
-    Nobody but the one whose turn it is runs: some take a tenth of a core for doing nothing, and the caches with it. A
-    subject that fails is reported with its reason; the others go on.
+    Nobody but the one whose turn it is runs: what others do while they wait takes time and caches. A subject that fails
+    is reported with its reason; the others go on.
     """
     entries = [Entry(subject) for subject in subjects]
     floors: list[Floors] = []

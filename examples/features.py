@@ -16,7 +16,8 @@ from worker.reading import read_sigmf
 from worker.recording import decode_capture
 from worker.serving.contract import ModelContract
 from worker.serving.contract_inputs import LogMelInput
-from worker.serving.inputs import FeaturePlan, Item, Tensors
+from worker.serving.inputs import FeaturePlan, Tensors
+from worker.serving.items import Item
 from worker.serving.seating import Admission
 
 N_MELS: Final = 31

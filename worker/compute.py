@@ -13,7 +13,8 @@ from worker.errors import InternalError, JobError
 from worker.job import Job, Sample
 from worker.reading import read_json, read_sigmf
 from worker.recording import decode_capture
-from worker.serving.inputs import Item, Tensors, row_digest
+from worker.serving.inputs import Tensors, row_digest
+from worker.serving.items import Item
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
 from worker.stage import SMALL_RUN_S, pieces

@@ -20,7 +20,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from worker.serving.contract import METADATA_KEY, ModelContract
-from worker.serving.inputs import FeaturePlan, Item
+from worker.serving.inputs import FeaturePlan
+from worker.serving.items import Item
 from worker.serving.loading import load_version
 from worker.serving.model import ModelVersion, VersionRecord
 from worker.serving.seating import Seats

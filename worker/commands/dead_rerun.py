@@ -25,7 +25,8 @@ from schemas.job import JOB_ID, JSON_CONTENT_TYPE, SIGMF_CONTENT_TYPE, JobHeader
 from worker.errors import InferenceFailed, JobError, MalformedEnvelope, ModelRejected
 from worker.reading import read_json, read_sigmf
 from worker.recording import Recording, decode_capture
-from worker.serving.inputs import Item, Tensors
+from worker.serving.inputs import Tensors
+from worker.serving.items import Item
 from worker.serving.loading import load_version
 from worker.serving.model import ModelVersion
 from worker.serving.outputs import Fix, read_outputs

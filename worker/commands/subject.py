@@ -11,7 +11,8 @@ from worker.commands.trials import Trial
 from worker.errors import JobError
 from worker.recording import Recording, decode_capture
 from worker.serving.contract import ModelContract
-from worker.serving.inputs import FeaturePlan, Item, Tensors
+from worker.serving.inputs import FeaturePlan, Tensors
+from worker.serving.items import Item
 from worker.serving.outputs import Fixes, read_outputs
 from worker.serving.seating import Admission
 from worker.serving.session import OnnxSession

@@ -5,7 +5,6 @@ row; `FeaturePlan.feed` transposes where a graph wants another order.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from worker.dsp.log_mel import LogMel
 from worker.dsp.receiver_features import mean_power, receiver_features
 from worker.errors import NonFiniteIq
 from worker.geo.wgs84 import wgs84_to_enu
-from worker.recording import IqCapture, Level
+from worker.recording import IqCapture
 from worker.serving.contract import ModelContract
 from worker.serving.contract_inputs import (
     Column,
@@ -28,6 +27,7 @@ from worker.serving.contract_inputs import (
     ReceiverMaskInput,
     ReceiverPositionsInput,
 )
+from worker.serving.items import Alike, Item
 from worker.serving.seating import Seats
 
 Tensors = dict[str, NDArray[np.generic]]
@@ -35,43 +35,6 @@ Tensors = dict[str, NDArray[np.generic]]
 _CANONICAL: Final = ("batch", "receiver", "mel", "frame", "iq", "sample", "column")
 _IQ_COMPONENTS: Final = 2
 _DB_PER_KILO: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A capture and where its receivers sit."""
-
-    capture: IqCapture
-    seats: Seats
-
-    @property
-    def layout(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What must agree between items whose features are computed at once: shape of the samples, channel per row."""
-        return self.capture.samples.shape, self.seats.channels
-
-
-@dataclass(frozen=True, slots=True)
-class _Alike:
-    """Items of one layout: the rows that are taken, the channel of each, and their samples (B, R, N) in this order."""
-
-    items: Sequence[Item]
-    rows: NDArray[np.intp]
-    channels: NDArray[np.intp]
-    samples: NDArray[np.complex64]
-
-    @classmethod
-    def of(cls, items: Sequence[Item], level: Level) -> "_Alike":
-        """Raises ValueError where they are not alike, or were read in another level."""
-        for item in items:
-            if item.capture.level != level:
-                raise ValueError(f"the capture is in {item.capture.level}, the contract in {level}")
-            if item.layout != items[0].layout:
-                raise ValueError(f"items of the layouts {items[0].layout} and {item.layout} are not alike")
-        rows, channels = items[0].seats.occupied
-        recorded = [item.capture.samples for item in items]
-        samples = recorded[0][np.newaxis] if len(recorded) == 1 else np.stack(recorded)  # One alone is not copied.
-        in_order = np.array_equal(channels, np.arange(samples.shape[1]))
-        return cls(items, rows, channels, samples if in_order else samples[:, channels])
 
 
 class FeaturePlan:
@@ -111,7 +74,7 @@ class FeaturePlan:
             NonFiniteIq: the features overflow: samples of one of them are far beyond full scale.
             ValueError: a capture was read in another level than the contract's, or the items differ in layout.
         """
-        alike = _Alike.of(items, self._contract.level)
+        alike = Alike.of(items, self._contract.level)
         for name, bound in self._contract.inputs.items():
             target = tensors[name][first : first + len(items)]
             self._write(name, target, alike)
@@ -134,7 +97,7 @@ class FeaturePlan:
             return tensor
         return np.ascontiguousarray(tensor.transpose(ordered))
 
-    def _write(self, name: str, target: NDArray[Any], alike: "_Alike") -> None:
+    def _write(self, name: str, target: NDArray[Any], alike: Alike) -> None:
         """One input's features into the rows (B, seat, …) of the items."""
         rows, samples = alike.rows, alike.samples
         match self._contract.inputs[name]:

@@ -20,7 +20,8 @@ from worker.errors import JobError, ModelRejected
 from worker.reading import read_sigmf
 from worker.recording import decode_capture
 from worker.serving.contract import FILE_NAME, METADATA_KEY, Golden, ModelContract
-from worker.serving.inputs import FeaturePlan, Item, Tensors
+from worker.serving.inputs import FeaturePlan, Tensors
+from worker.serving.items import Item
 from worker.serving.model import ModelVersion
 from worker.serving.outputs import read_outputs
 from worker.serving.rollout import VersionRecord

@@ -35,7 +35,8 @@ from worker.errors import ModelRejected
 from worker.reading import read_sigmf
 from worker.recording import decode_capture
 from worker.serving.contract import ModelContract
-from worker.serving.inputs import FeaturePlan, Item
+from worker.serving.inputs import FeaturePlan
+from worker.serving.items import Item
 from worker.serving.loading import file_digest, load_version
 from worker.serving.outputs import read_outputs
 from worker.serving.seating import Admission

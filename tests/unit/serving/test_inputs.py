@@ -11,7 +11,8 @@ from worker.errors import NonFiniteIq
 from worker.geo.wgs84 import wgs84_to_enu
 from worker.recording import IqCapture
 from worker.serving.contract import ModelContract
-from worker.serving.inputs import FeaturePlan, Item, row_digest
+from worker.serving.inputs import FeaturePlan, row_digest
+from worker.serving.items import Item
 from worker.serving.seating import Seats
 
 RATE = 48_000.0

@@ -27,6 +27,7 @@ from worker.geo.ellipse import ErrorEllipse, error_ellipses, principal_axes
 from worker.geo.geojson import FixIdentity, feature_collections
 from worker.serving.contract import METADATA_KEY, ModelContract, Slots
 from worker.serving.contract_inputs import LogMelInput, ReceiverMaskInput
+from worker.serving.items import TOGETHER_IQ
 from worker.serving.outputs import read_outputs
 from worker.serving.seating import UNAMBIGUOUS_RECEIVERS, Admission
 
@@ -34,8 +35,6 @@ Tensors = dict[str, NDArray[np.generic]]
 Rows = dict[str, NDArray[np.generic]]
 
 _CLIPPED: Final = 0.01
-_TOGETHER_IQ: Final = 1 << 15
-"""Complex numbers whose features are computed at once, as in the worker."""
 _STALE_MS: Final = 10_000.0
 _NS_PER_MS: Final = 1e6
 
@@ -156,7 +155,7 @@ class Recipe:
         sitting: list[int] = []
         for job, metadata in zip(jobs, self._metadata, strict=True):
             iq, seats = self._decode(job, metadata["global"])
-            if handful and (seats != sitting or len(handful) * iq.size >= _TOGETHER_IQ):
+            if handful and (seats != sitting or len(handful) * iq.size >= TOGETHER_IQ):
                 yield _stacked(handful), sitting
                 handful = []
             handful.append(iq)

@@ -1,10 +1,9 @@
 """The arithmetic of a micro-batch: reading jobs, features, runs of the model. No I/O; it may run in a thread."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
 
 import structlog
 
@@ -14,16 +13,13 @@ from worker.job import Job, Sample
 from worker.reading import read_json, read_sigmf
 from worker.recording import decode_capture
 from worker.serving.inputs import Tensors, row_digest
-from worker.serving.items import Item
+from worker.serving.items import TOGETHER_IQ, Item
 from worker.serving.model import ModelVersion
 from worker.serving.rollout import Rollout
 from worker.stage import SMALL_RUN_S, pieces
 from worker.store.cache import front_key, row_key
 
 log = structlog.get_logger(__name__)
-
-_TOGETHER_IQ: Final = 1 << 15
-"""Complex numbers whose features are computed at once: 256 KiB."""
 
 
 @dataclass(slots=True)
@@ -45,22 +41,24 @@ class Run:
 
     def iq_counts(self) -> list[int]:
         """Complex numbers that each sample's features are computed from."""
-        return [_length(sample) * sample.job.recording.channels for sample in self.samples if sample.job.recording]
+        return [_iq_count(sample) for sample in self.samples]
 
     def fill(self, rows: range) -> None:
-        """Decode samples and compute their features.
+        """Decode samples and compute their features."""
+        for handful in self._handfuls(rows):
+            items = [(row, _decode(self.samples[row])) for row in handful]
+            for _, alike in groupby(items, key=_layout):
+                self._fill([(row, item) for row, item in alike if item is not None])
+
+    def _handfuls(self, rows: range) -> Iterator[range]:
+        """Rows to be decoded before their features are computed.
 
         Small ones several at a time: numpy's calls take longer than what they do for one. Large ones one after the
         other: decoded IQ is used while it lies in the processor's cache.
         """
-        counts = self.iq_counts()[rows.start : rows.stop]
-        for part, small in pieces(counts, _TOGETHER_IQ):
+        for part, small in pieces([_iq_count(self.samples[row]) for row in rows], TOGETHER_IQ):
             some = rows[part.start : part.stop]
-            for handful in [some] if small else [range(row, row + 1) for row in some]:
-                items = [(row, _decode(self.samples[row])) for row in handful]
-                for layout, alike in groupby(items, key=_layout):
-                    if layout is not None:
-                        self._fill([(row, item) for row, item in alike if item is not None])
+            yield from [some] if small else (range(row, row + 1) for row in some)
 
     def sound(self) -> list[int]:
         """Rows of the samples that have no error."""
@@ -73,6 +71,8 @@ class Run:
 
     def _fill(self, items: Sequence[tuple[int, Item]]) -> None:
         """Compute the features of items of one layout into neighbouring rows, or give each its error."""
+        if not items:
+            return
         started = time.perf_counter()
         samples = [self.samples[row] for row, _ in items]
         try:
@@ -196,6 +196,11 @@ def _length(sample: Sample) -> int:
     """Samples per receiver."""
     assert sample.job.recording is not None
     return sample.job.recording.ranges[sample.index][1]
+
+
+def _iq_count(sample: Sample) -> int:
+    assert sample.job.recording is not None
+    return _length(sample) * sample.job.recording.channels
 
 
 def _allocated(version: ModelVersion, members: list[Sample]) -> Run:

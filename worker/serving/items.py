@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.recording import IqCapture, Level
 from worker.serving.seating import Seats
+
+TOGETHER_IQ: Final = 1 << 15
+"""Complex numbers whose features are computed at once: 256 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,12 @@ class Alike:
         Raises:
             ValueError: they differ in layout, or one was read in another level.
         """
+        layout = items[0].layout
         for item in items:
             if item.capture.level != level:
                 raise ValueError(f"the capture is in {item.capture.level}, the contract in {level}")
-            if item.layout != items[0].layout:
-                raise ValueError(f"items of the layouts {items[0].layout} and {item.layout} are not alike")
+            if item.layout != layout:
+                raise ValueError(f"items of the layouts {layout} and {item.layout} are not alike")
         rows, channels = items[0].seats.occupied
         recorded = [item.capture.samples for item in items]
         samples = recorded[0][np.newaxis] if len(recorded) == 1 else np.stack(recorded)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.processes import Meter, paused
+from bench.processes import Meter, await_rest, paused
 from bench.requests import Drained
 from bench.subjects import Running
 from bench.traffic import Traffic
@@ -25,6 +25,7 @@ _POLL_S: Final = 0.02
 _TRIAL_JOBS: Final = 96
 _TRIAL_S: Final = 0.4
 _TIMEOUT_S: Final = 60.0
+_REST_S: Final = 10.0
 
 
 class MeasurementFailed(RuntimeError):
@@ -68,6 +69,7 @@ def drain(it: Running, traffic: Traffic, count: int, *, bodies: int = 0, keep_st
     place = it.conditions.place
     with paused(it.pids, place.amqp_port):
         traffic.fill(it.address, count, bodies=bodies)
+        await_rest(place.broker_pids, _REST_S)  # It writes out what it was given, on the cores of the subject.
         traffic.expect(count, _TIMEOUT_S)
     answers, samples = _watched(it, traffic)
     it.check()

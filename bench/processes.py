@@ -9,6 +9,9 @@ from typing import Final
 
 import psutil
 
+_REST_S: Final = 0.25
+_AT_REST: Final = 0.05
+"""Of a core."""
 _SCHEDULED: Final = 2
 """CPUCLOCK_SCHED of clock_getcpuclockid(3): user and system time of all threads of a process, ended ones included."""
 
@@ -62,6 +65,23 @@ class Meter:
         for pid in self._pids:
             self._last[pid] = max(self._last.get(pid, 0.0), cpu_s(pid))
         return sum(self._last.values()) - self._before
+
+
+def await_rest(roots: Iterable[int], most_s: float) -> None:
+    """Wait until these processes and their descendants do next to nothing.
+
+    Args:
+        roots: none are at rest at once.
+        most_s: seconds after which their rest is awaited no longer.
+    """
+    meter, ends = Meter(roots), time.monotonic() + most_s
+    before = meter.read()
+    while time.monotonic() < ends:
+        time.sleep(_REST_S)
+        now = meter.read(again=True)
+        if now - before < _AT_REST * _REST_S:
+            return
+        before = now
 
 
 def memory_bytes(roots: Iterable[int]) -> int:

@@ -6,6 +6,7 @@ Row: model, contract, all input tensors and what decoding reads → one row of e
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -89,7 +90,8 @@ class OutputCache:
         if not keys:
             return {}
         distinct = list(dict.fromkeys(keys))
-        found: list[Any] | None = await self._connection.attempt(lambda: self._connection.client.mget(distinct))
+        ask = partial(self._connection.commands.execute, "MGET", *distinct)
+        found: list[Any] | None = await self._connection.attempt(ask)
         entries = {}
         for key, value in zip(distinct, found or (), strict=False):
             if value is not None:

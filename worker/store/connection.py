@@ -18,6 +18,7 @@ from tenacity import (
 )
 
 from worker.errors import Unavailable
+from worker.store.commands import Commands
 from worker.tls import explain
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ def connect(url: str, timeout: float) -> Redis:
         socket_connect_timeout=timeout,
         retry=None,
         retry_on_error=[],
+        # With 3 the library takes a connection that Redis closed for one that is told of maintenance, and uses it.
+        protocol=2,
     )
     return Redis.from_pool(pool)
 
@@ -64,6 +67,8 @@ class StoreConnection:
         on_change: Callable[[bool], None],
     ) -> None:
         self.client = client
+        self.commands = Commands(client)
+        """For what is asked for every batch."""
         self._hold = hold
         self._probe_key = f"heimdall:probe:{instance}"
         self._failures = failures
@@ -139,6 +144,7 @@ class StoreConnection:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.commands.close()
         await self.client.aclose()
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from schemas.result import RESULT_KEY_PREFIX
 from worker.store.connection import StoreConnection
@@ -40,14 +40,14 @@ class Outcomes:
     def __init__(self, connection: StoreConnection, ttl_s: int) -> None:
         self._connection = connection
         self._ttl_s = ttl_s
-        self._save = connection.client.register_script(_SAVE)
+        self._script = connection.client.register_script(_SAVE)
 
     async def lookup(self, job_ids: Sequence[str]) -> dict[str, bytes]:
         """What is stored of these jobs already."""
         if not job_ids:
             return {}
         keys = [RESULT_KEY_PREFIX + job_id for job_id in job_ids]
-        found: list[Any] = await self._connection.insist(lambda: self._connection.client.mget(keys))
+        found: list[Any] = await self._connection.insist(partial(self._connection.commands.execute, "MGET", *keys))
         return {job_id: stored for job_id, stored in zip(job_ids, found, strict=True) if stored is not None}
 
     async def save(self, outcomes: Sequence[tuple[str, bytes]]) -> list[bytes]:
@@ -63,10 +63,20 @@ class Outcomes:
         values = [outcome for _, outcome in outcomes]
 
         async def call() -> list[Any]:
-            return [_judged(answer) for answer in await self._save(keys, [self._ttl_s, *values])]
+            answers = await self._run(len(keys), *keys, self._ttl_s, *values)
+            return [_judged(answer) for answer in answers]
 
         before = await self._connection.insist(call)
         return [new if stored is None else stored for (_, new), stored in zip(outcomes, before, strict=True)]
+
+    async def _run(self, *words: Any) -> list[Any]:
+        """The script's answers; it is loaded where Redis does not have it, or no longer."""
+        run = partial(self._connection.commands.execute, "EVALSHA", self._script.sha, *words)
+        try:
+            return list(await run())
+        except NoScriptError:
+            await self._connection.client.script_load(_SAVE)
+            return list(await run())
 
     async def count_suspect(self, job_id: str) -> int:
         """Note that work on a suspect is about to start alone.

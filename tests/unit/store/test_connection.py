@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
+from redis import Redis
 
 from deploy.local import redis
 from worker.errors import Unavailable
@@ -129,6 +130,20 @@ async def test_a_call_gives_up_after_the_hold(server):
     made.watching.cancel()
     await asyncio.gather(made.watching, return_exceptions=True)
     await made.connection.close()
+
+
+async def test_connections_that_redis_closed_are_no_failure(server, station):
+    """Redis closes what is idle (`timeout`), and an operator may: no job is held and nothing is reported for that."""
+    asking = [lambda: station.connection.client.get("key"), lambda: station.connection.commands.execute("GET", "key")]
+    for ask in asking:
+        await station.connection.insist(ask)
+    with Redis.from_url(server.url) as operator:
+        operator.client_kill_filter(_type="normal", skipme=True)
+    await asyncio.sleep(0.1)  # The event loop hears of it.
+    for ask in asking:
+        await station.connection.insist(ask)
+    assert station.failures == 0
+    assert station.changes == [True]
 
 
 async def test_another_callers_answer_is_never_read(server, station):

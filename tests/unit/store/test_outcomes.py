@@ -54,6 +54,13 @@ async def test_saving_again_what_is_stored_changes_nothing(outcomes):
     assert await outcomes.save([("a", b"x")]) == [b"x"]
 
 
+async def test_a_script_that_redis_forgot_is_loaded_again(outcomes, connection):
+    """A restart, or an operator, may empty Redis's scripts at any time."""
+    await outcomes.save([("a", b"x")])
+    await connection.client.script_flush()
+    assert await outcomes.save([("a", b"y"), ("b", b"y")]) == [b"x", b"y"]
+
+
 async def test_outcomes_have_their_key_and_their_time(outcomes, connection):
     """`heimdall:result:{job_id}` is a promise to clients; a repeat does not prolong it."""
     await outcomes.save([("a", b"x")])

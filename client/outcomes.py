@@ -1,6 +1,7 @@
 """Looking outcomes up: every job's result or error lies in Redis for a while, whoever published it."""
 
 import asyncio
+import re
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -24,6 +25,7 @@ _TIMEOUT_S: Final = 5.0
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
 _SCHEMES: Final = ("redis", "rediss", "unix")
+_DATABASE: Final = re.compile(r"(/[0-9]*)?")
 
 
 class StoreUnreachable(HeimdallError, ConnectionError):
@@ -138,8 +140,11 @@ def open_redis(url: str) -> "Redis":
 
 def _check_redis_url(url: str) -> None:
     try:
-        scheme = parse_url(url).scheme
+        parsed = parse_url(url)
     except ValueError as error:
         raise CaptureError(f"the URL of Redis {error}") from None
-    if scheme not in _SCHEMES:
+    if parsed.scheme not in _SCHEMES:
         raise CaptureError("the URL of Redis must start with redis://, rediss:// or unix://")
+    if parsed.scheme != "unix" and not _DATABASE.fullmatch(parsed.path):
+        # The library would look into database 0 instead.
+        raise CaptureError("the URL of Redis must end in the number of a database, such as /0, or in none")

@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("result a/b", "job id 'a/b': it must be"),
         ("result a --redis http://host", "redis://"),
         ("result a --redis redis://:s3cret@host:PORT/0", "the URL of Redis is no URL: its port must be a number"),
+        ("result a --redis redis://:s3cret@host/x", "the URL of Redis must end in the number of a database"),
         ("result a --redis redis://:s3cret@host/0?foo=bar", "the URL of Redis has a wrong parameter after its ?: "),
         ("result a --redis redis://:s3cret@host/0?retry=5", "the URL of Redis has a wrong parameter after its ?: "),
         ("result a --redis redis://:s3cret@host/0?db=one", "Invalid value for 'db'"),

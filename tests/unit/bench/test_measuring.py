@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from bench.drain import _steady
-from bench.processes import Meter, cpu_s, paused, tree
+from bench.processes import Meter, await_rest, cpu_s, paused, tree
 from bench.requests import Drained
 
 BUSY = (
@@ -48,6 +49,25 @@ def test_only_who_talks_to_the_port_is_paused() -> None:
             assert child.stdout is not None
             assert child.stdout.readline() == b"done\n"
         child.communicate()
+
+
+def test_rest_is_when_the_work_is_done() -> None:
+    """A busy process is waited for, one that never rests no longer than is asked, and nobody not at all."""
+    begun = "print(1, flush=True)\n"
+    with subprocess.Popen([sys.executable, "-c", begun + BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        await_rest([child.pid], 30.0)
+        assert cpu_s(child.pid) >= 0.2
+        child.communicate()
+    with subprocess.Popen([sys.executable, "-c", begun + "while True: pass"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        began = time.monotonic()
+        await_rest([child.pid], 0.6)
+        assert time.monotonic() - began >= 0.6
+        child.kill()
+    await_rest([], 30.0)
 
 
 def test_the_steady_middle_counts() -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from weakref import ref
 
 import structlog
 
@@ -157,7 +158,7 @@ def _read(job: Job, rollout: Rollout[ModelVersion], *, caching: bool) -> None:
         job.recording = read_sigmf(delivery.sigmf, delivery.dataset)
     job.version = rollout.choose(job.session_id or job.job_id or "")
     job.version.admission.check(job.recording)
-    job.samples = [Sample(job, index) for index in range(len(job.recording.ranges))]
+    job.samples = [Sample(ref(job), index) for index in range(len(job.recording.ranges))]
     if caching and job.cache_enabled:
         described = job.recording.describe()
         for sample in job.samples:

@@ -1,6 +1,7 @@
 """A job on its way through a micro-batch: what was read, what was computed, what is answered."""
 
 from dataclasses import dataclass, field
+from weakref import ref
 
 import numpy as np
 from blake3 import blake3
@@ -21,7 +22,8 @@ class Sample:
     """One sample of a job.
 
     Attributes:
-        job: it belongs to.
+        owner: the job. It is not kept: in a circle with its samples it would stay, with its body, until the garbage
+            collector comes by.
         index: within the job.
         seats: of its receivers, once they are given.
         front_key, row_key: in the cache; None where it is not used.
@@ -31,7 +33,7 @@ class Sample:
         error: why it has no position, or None.
     """
 
-    job: "Job"
+    owner: "ref[Job]"
     index: int
     seats: Seats | None = None
     clipped: bool = False
@@ -41,6 +43,13 @@ class Sample:
     cache_hit: bool = False
     fix: Fix | None = None
     error: JobError | None = None
+
+    @property
+    def job(self) -> "Job":
+        """The owner, which whoever holds samples must hold, too."""
+        job = self.owner()
+        assert job is not None
+        return job
 
 
 @dataclass(slots=True)
@@ -87,7 +96,7 @@ class Timings:
         )
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Job:
     """A job from delivery to settlement.
 

@@ -1,4 +1,6 @@
+import gc
 from itertools import combinations
+from weakref import ref
 
 import pytest
 from blake3 import blake3
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.amqp.messages import Message, sigmf_message
 from worker.amqp.delivery import read_delivery
-from worker.job import Job, Outcome
+from worker.job import Job, Outcome, Sample
 from worker.reading import read_json
 
 TYPE = "application/octet-stream"
@@ -21,8 +23,22 @@ def job_of(message):
 
 
 def test_the_body_digest_is_that_of_the_body():
-    """SHA-256, raw."""
+    """BLAKE3, raw."""
     assert job_of(Message(body=b"abc")).body_digest == blake3(b"abc").digest()
+
+
+def test_a_job_goes_with_who_held_it():
+    """Its body is not kept until the garbage collector comes by."""
+    gc.disable()
+    try:
+        job = job_of(Message(body=b"abc"))
+        job.samples = [Sample(ref(job), index) for index in range(2)]
+        assert all(sample.job is job for sample in job.samples)
+        kept = ref(job)
+        del job
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_the_input_digest_names_its_algorithm():

@@ -1,4 +1,5 @@
 import asyncio
+from weakref import ref
 
 import pytest
 
@@ -51,7 +52,7 @@ async def desk():
 def job(version, error=None):
     """A job with one sample."""
     made = Job(None, version=version)
-    made.samples = [Sample(made, 0, error=error)]
+    made.samples = [Sample(ref(made), 0, error=error)]
     return made
 
 

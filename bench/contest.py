@@ -34,6 +34,7 @@ class Entry:
 
     Attributes:
         count: of jobs in each of its drains.
+        unanswered: turns in which a lone job was not answered in time; the median of such a turn would flatter.
         reason: why it failed.
     """
 
@@ -41,6 +42,7 @@ class Entry:
     count: int = 0
     drains: list[Drain] = field(default_factory=list)
     lone_ms: list[float] = field(default_factory=list)
+    unanswered: int = 0
     memory: int = 0
     reason: str = ""
 
@@ -52,7 +54,8 @@ class Entry:
         return about | {
             "jobs_per_drain": self.count,
             "drain": spreads(self.drains, _DRAIN),
-            "idle_ms": spread(self.lone_ms),
+            "idle_ms": spread(self.lone_ms) if self.lone_ms else None,
+            "idle_unanswered": self.unanswered,
             "memory_mib": self.memory / 2**20,
         }
 
@@ -86,26 +89,33 @@ def queue_of(subject: Subject, suffix: str = "") -> str:
 def _turn(entry: Entry, conditions: Conditions, traffic: Traffic, options: Options, say: Say, repeat: int) -> None:
     try:
         with running(entry.subject, conditions) as it:
-            _measure(entry, it, traffic, options)
+            lone = _measure(entry, it, traffic, options)
     except FAILURES as error:
         entry.reason = str(error) or repr(error)
         say(f"{entry.subject.name} FAILED: {entry.reason}")
         return
     one = entry.drains[-1]
+    latency = "not answered" if lone is None else f"{lone:7.2f} ms"
     say(
         f"{conditions.workload.name:8} {repeat + 1}/{options.repeats}  {entry.subject.name:16} "
-        f"{one.jobs_per_s:8.0f} jobs/s {one.cpu_us:8.0f} µs CPU per job  lone {entry.lone_ms[-1]:7.2f} ms"
+        f"{one.jobs_per_s:8.0f} jobs/s {one.cpu_us:8.0f} µs CPU per job  lone {latency}"
     )
 
 
-def _measure(entry: Entry, it: Running, traffic: Traffic, options: Options) -> None:
+def _measure(entry: Entry, it: Running, traffic: Traffic, options: Options) -> float | None:
+    """A turn; the latency of a lone job, ms, or None where one was not answered."""
     if entry.subject.kind != "floor":
         check_outcomes(it)
     count = fitting_count(it, traffic, options.drain_s)  # Every time: it warms up what has just been started.
     entry.count = entry.count or count
     entry.drains.append(drain(it, traffic, entry.count))
-    entry.lone_ms.append(1000 * median(traffic.lone(it.address, options.lone_jobs)))
+    latencies = traffic.lone(it.address, options.lone_jobs)
     entry.memory = max(entry.memory, memory_bytes(it.pids))
+    if len(latencies) < options.lone_jobs:
+        entry.unanswered += 1
+        return None
+    entry.lone_ms.append(1000 * median(latencies))
+    return entry.lone_ms[-1]
 
 
 def _floors(place: Place, workload: Workload, seconds: float) -> Floors:

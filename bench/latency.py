@@ -10,6 +10,8 @@ HIGHEST_US: Final = 60_000_000
 FIGURES: Final = 3
 LONE_PAUSES_S: Final = (0.002, 0.02)
 """Shortest and longest pause before a lone job, seconds, drawn evenly."""
+LONE_TIMEOUT_S: Final = 30.0
+"""How long a lone job is waited for."""
 _US: Final = 1e6
 
 

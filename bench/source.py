@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pamqp.commands import Basic
 from yarl import URL
 
-from bench.latency import LONE_PAUSES_S, encoded, recorded
+from bench.latency import LONE_PAUSES_S, LONE_TIMEOUT_S, encoded, recorded
 from bench.peers import PEERS, Wire
 from bench.peers.peer import as_published
 from bench.recipe import RawJob
@@ -89,15 +89,18 @@ class Source:
         return self._drained
 
     async def lone(self, to: Address, count: int) -> list[float]:
-        """One job at a time; their latencies, seconds."""
+        """One job at a time; their latencies, seconds, up to the first that is not answered."""
         await self._open(1)
         self._begin(to)
         rng = np.random.default_rng(_SEED)
         for number in range(count):
             await asyncio.sleep(rng.uniform(*LONE_PAUSES_S))
             await self._publish(self._lines[0], number, number)
-            async with asyncio.timeout(30.0):
-                await self._until(lambda: not self._due)
+            try:
+                async with asyncio.timeout(LONE_TIMEOUT_S):
+                    await self._until(lambda: not self._due)
+            except TimeoutError:
+                break
         return self._latencies
 
     async def open_loop(self, to: Address, rate: float, seconds: float, connections: int) -> OpenLoop:

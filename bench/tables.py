@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import middle
+from bench.latency import LONE_TIMEOUT_S
 from bench.ratios import floors_us, lone_floor_ms
 
 ABSENT: Final = "-"
@@ -77,6 +78,10 @@ def failures(report: Mapping[str, Any]) -> str:
         for subject, shown in document.get("subjects", {}).items():
             if "failed" in shown:
                 found.append(f"- {subject}, {name}: {shown['failed'].splitlines()[0][:300]}")
+            elif turns := shown.get("idle_unanswered"):
+                found.append(
+                    f"- {subject}, {name}: a lone job was not answered within {LONE_TIMEOUT_S:g} s in {turns} turns"
+                )
     return "\n".join(["Not measured:", "", *found, ""]) if found else ""
 
 
@@ -208,7 +213,9 @@ def _bound(target: Mapping[str, Any]) -> str:
     return f"≥ {least:g}" if least is not None else f"≤ {most:g}"
 
 
-def _spread(document: Mapping[str, Any], digits: int = 0) -> str:
+def _spread(document: Mapping[str, Any] | None, digits: int = 0) -> str:
+    if document is None:
+        return ABSENT
     least, middle_, most = (_figure(document[key], digits) for key in ("min", "median", "max"))
     return middle_ if least == most else f"{middle_} ({least}-{most})"
 

@@ -51,7 +51,7 @@ class Traffic:
         return self._ask("open_loop", to, rate, seconds, connections)  # type: ignore[no-any-return]
 
     def lone(self, to: "Address", count: int) -> list[float]:
-        """Latencies of jobs that are alone, seconds from publish to answer."""
+        """Latencies of jobs that are alone, seconds from publish to answer; fewer if one is not answered."""
         return self._ask("lone", to, count)  # type: ignore[no-any-return]
 
     def _ask(self, *words: Any) -> Any:

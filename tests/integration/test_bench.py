@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 
 from bench.drain import drain
@@ -16,6 +17,8 @@ from bench.floors import measure
 from bench.models import build
 from bench.place import Place
 from bench.recipe import RawJob, Recipe
+from bench.requests import Address
+from bench.source import Source
 from bench.subjects import HEIMDALL, PLAIN_SCRIPT, Conditions, Program, Running, Subject, running
 from bench.traffic import Traffic, traffic
 from bench.workloads import WORKLOADS, Workload
@@ -146,6 +149,19 @@ def test_the_plain_script_is_measured(where: Place, workload: SmallWorkload, sou
     assert min(lone) > 0
     assert (steady.answered, steady.errors) == (steady.sent, 0)
     assert 15 <= steady.sent <= 25
+
+
+async def test_a_lone_job_without_an_answer_ends_its_measurement(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody consumes: no latency, and the load goes on to the next subject."""
+    monkeypatch.setattr("bench.source.LONE_TIMEOUT_S", 0.2)
+    source = Source(amqp_url)
+    async with await aio_pika.connect(amqp_url) as connection:
+        queue = await (await connection.channel()).declare_queue(exclusive=True)
+        assert await source.lone(Address(queue.name, "tiny"), 3) == []
+    for line in source._lines:
+        await line.connection.close()
 
 
 def test_a_subject_that_ends_is_said_to(where: Place, workload: SmallWorkload) -> None:

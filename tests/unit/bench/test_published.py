@@ -30,6 +30,16 @@ def test_tables_of_a_partial_report() -> None:
     assert markdown(partial).count("**") == 2
 
 
+def test_an_unanswered_lone_job_leaves_the_other_figures() -> None:
+    """A subject that answers no lone job in time keeps its throughput, and is named."""
+    document = report()
+    script = document["workloads"]["network"]["subjects"]["plain_script"]
+    script |= {"idle_ms": None, "idle_unanswered": 2}
+    text = markdown(document)
+    assert "| plain_script (script) | 2,500 | 250 | 100 | - | 200 |" in text
+    assert "- plain_script, network: a lone job was not answered within 30 s in 2 turns" in text
+
+
 def test_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """The terminal has the subjects and their figures."""
     show(report())

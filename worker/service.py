@@ -1,4 +1,4 @@
-"""The composition root: builds every part, runs the tasks, and ends them in order."""
+"""One worker process: joins its parts, runs their tasks, and ends them in order."""
 
 import asyncio
 import gc
@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -14,33 +14,24 @@ import structlog
 from worker.amqp.broker import Broker
 from worker.amqp.delivery import Delivery
 from worker.amqp.flow import Flow
-from worker.amqp.session import AmqpSession, open_session
-from worker.amqp.topology import Topology
-from worker.claim_stores import ClaimStores
-from worker.claims import Claims
+from worker.amqp.session import AmqpSession
 from worker.config import Settings
 from worker.control import Control
 from worker.errors import HeimdallError, SettingRefused
-from worker.locating import Locator
 from worker.memory import return_memory_soon
 from worker.model_pages import ModelPages
 from worker.operations import Operations
-from worker.pipeline import Pipeline
-from worker.serving.batcher import MicroBatcher
-from worker.serving.library import Library
-from worker.serving.loading import load_version
+from worker.parts import (
+    build_batcher,
+    build_claims,
+    build_locator,
+    build_pipeline,
+    build_store,
+    build_swapper,
+    open_worker_session,
+)
 from worker.serving.model import Models, ModelVersion
-from worker.serving.policy import BatchPolicy
-from worker.serving.proof import ProofLimits, prove_in_child
-from worker.serving.registry import Registry
-from worker.serving.rollout import VersionRecord
-from worker.serving.session import SessionOptions
-from worker.serving.swap import Swapper
-from worker.settling import Settler
 from worker.shadow import Shadow
-from worker.store.cache import OutputCache
-from worker.store.connection import StoreConnection, connect
-from worker.store.outcomes import Outcomes
 from worker.telemetry.health import Probes
 from worker.telemetry.http import HttpServer
 from worker.telemetry.lag import LoopBeat
@@ -50,13 +41,10 @@ from worker.trial import Trial
 
 log = structlog.get_logger(__name__)
 
-BATCHES_IN_FLIGHT: Final = 4
-"""One in features, one in the session, two being settled; the prefetch of four batches feeds them."""
 RESERVE_S: Final = 5.0
 """Of the grace period, kept for closing connections."""
 _COLLECT_AFTER: Final = 20_000
 """Objects: a batch makes thousands, and next to none of them in circles; the usual 700 would stop for each few jobs."""
-_REGISTRY_PAUSE_S: Final = 0.03
 _MEMORY_INTERVAL_S: Final = 15.0
 
 
@@ -76,23 +64,29 @@ class Service:
         self._flow.stop("model")
         self._flow.stop("store")  # Until a real write has succeeded.
         self._models = Models(self._on_retired, self._on_serving)
-        self._store = self._build_store()
-        cache = OutputCache(self._store, settings.cache_ttl_s) if settings.cache_enabled else None
-        self._locator = Locator(cache, self._metrics, settings.max_batch_size)
-        self._swapper = self._build_swapper()
+        self._store = build_store(settings, self._metrics, self._on_store_change)
+        self._locator = build_locator(settings, self._store, self._metrics)
+        self._swapper = build_swapper(settings, self._models, self._metrics, self._on_registry)
         self._trial = Trial(self._fail, self._metrics)
         self._shadow = Shadow(self._metrics, settings.max_batch_size, lambda: self._batcher.waiting > 0)
-        self._pipeline = self._build_pipeline()
-        self._batcher = MicroBatcher(
-            BatchPolicy(settings.max_batch_size, settings.max_wait_ms / 1000, settings.eager),
-            self._pipeline.run,
-            is_suspect=lambda delivery: delivery.suspect,
-            max_in_flight=BATCHES_IN_FLIGHT,
-            on_crash=lambda error: log.error("batch.crashed", exc_info=error),
+        pipeline = build_pipeline(
+            settings,
+            self._models,
+            self._store,
+            self._locator,
+            self._trial,
+            self._shadow,
+            self._metrics,
+            self._performance,
         )
-        self._claims = self._build_claims()
+        self._batcher = build_batcher(settings, pipeline)
+        self._claims = build_claims(settings)
         self._broker = Broker(
-            self._open_session, self._flow, self._take, max_body_bytes=settings.max_body_bytes, on_open=self._on_open
+            partial(open_worker_session, settings),
+            self._flow,
+            self._take,
+            max_body_bytes=settings.max_body_bytes,
+            on_open=self._on_open,
         )
         self._operations = Operations(
             self._flow, self._swapper, self._broker, self._claims, self._batcher, settings.reload_jitter_s
@@ -195,40 +189,6 @@ class Service:
         self._metrics.connects.inc()
         await self._control.listen(session)
 
-    async def _open_session(self) -> AmqpSession:
-        settings = self._settings
-        topology = Topology(
-            queue=settings.queue,
-            routing_key=settings.routing_key,
-            queue_max_bytes=settings.queue_max_bytes,
-            dead_max_bytes=settings.dead_max_bytes,
-            declare=settings.declare_topology,
-        )
-        return await open_session(
-            settings.amqp_url.get_secret_value(),
-            topology,
-            prefetch_count=settings.prefetch_count,
-            confirm_timeout=settings.confirm_timeout_s,
-            name=settings.instance,
-        )
-
-    def _load(self, directory: Path, record: VersionRecord) -> ModelVersion:
-        settings = self._settings
-        prove_in_child(
-            directory,
-            record,
-            ProofLimits(settings.proof_timeout_s, settings.proof_memory_bytes),
-            max_batch_size=settings.max_batch_size,
-            require_golden=settings.require_golden,
-        )
-        return load_version(
-            directory,
-            record,
-            SessionOptions(settings.providers, settings.intra_op_threads),
-            max_batch_size=settings.max_batch_size,
-            require_golden=settings.require_golden,
-        )
-
     async def _fail(self, version: ModelVersion, reason: str) -> None:
         """A version is at fault. Without another one to take production's place, no jobs are taken."""
         rollout = self._models.current
@@ -316,53 +276,6 @@ class Service:
             ) from error
         log.info("http.listening", host=settings.http_host, port=port)
         return server
-
-    def _build_store(self) -> StoreConnection:
-        settings = self._settings
-        return StoreConnection(
-            connect(settings.redis_url.get_secret_value(), settings.redis_timeout_s),
-            hold=settings.redis_hold_s,
-            instance=settings.instance,
-            failures=self._metrics.store_failures,
-            on_change=self._on_store_change,
-        )
-
-    def _build_swapper(self) -> Swapper:
-        settings = self._settings
-        registry = Registry(settings.mlflow_tracking_uri.get_secret_value(), settings.model_name, _REGISTRY_PAUSE_S)
-        library = Library(registry, settings.state_dir, settings.model_name)
-        return Swapper(registry, library, self._models, self._load, self._metrics, self._on_registry)
-
-    def _build_claims(self) -> Claims[Delivery]:
-        settings = self._settings
-        return Claims(
-            ClaimStores.of(settings.claim_sources),
-            max_bytes=settings.claim_max_bytes,
-            memory_bytes=settings.claim_memory_bytes,
-            timeout_s=settings.claim_timeout_s,
-        )
-
-    def _build_pipeline(self) -> Pipeline:
-        settings = self._settings
-        outcomes = Outcomes(self._store, settings.result_ttl_s)
-        settler = Settler(
-            outcomes,
-            self._metrics,
-            self._performance,
-            instance=settings.instance,
-            events_enabled=settings.events_enabled,
-        )
-        return Pipeline(
-            self._models,
-            outcomes,
-            self._locator,
-            settler,
-            self._trial,
-            self._shadow,
-            self._metrics,
-            max_batch_size=settings.max_batch_size,
-            stale_after_s=settings.stale_after_s,
-        )
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:

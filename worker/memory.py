@@ -1,7 +1,7 @@
 """Giving memory back after a model has retired.
 
-What a batch held points at itself in circles, and a retired session hangs on it until a full collection; and the
-allocator keeps freed pages until it is asked. Together they grew a worker by some 10 MiB per swap.
+What the registry's client and a retired version leave behind in circles stays until a full collection, which is rare
+in a worker (see `worker.service`); and the allocator keeps freed pages until it is asked.
 """
 
 import asyncio

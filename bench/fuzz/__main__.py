@@ -56,12 +56,12 @@ def _replayed(name: str) -> Tally:
 
 
 def _report(tallies: dict[str, Tally], guided: dict[str, int]) -> int:
-    print(f"{'target':10}{'structured':>12}{'taken':>10}{'refused':>10}{'guided':>10}{'findings':>10}")
+    print(f"{'target':10}{'structured':>12}{'taken':>10}{'refused':>10}{'guided':>14}{'findings':>10}")
     for name, tally in tallies.items():
         verdicts = tally.verdicts
         found = tally.inputs - verdicts["taken"] - verdicts["refused"]
         print(
-            f"{name:10}{tally.inputs:12,}{verdicts['taken']:10,}{verdicts['refused']:10,}{guided[name]:10,}{found:10,}"
+            f"{name:10}{tally.inputs:12,}{verdicts['taken']:10,}{verdicts['refused']:10,}{guided[name]:14,}{found:10,}"
         )
     failures = [failure for tally in tallies.values() for failure in tally.failures]
     for failure in failures:

@@ -34,7 +34,7 @@ class Entry:
 
     Attributes:
         count: of jobs in each of its drains.
-        unanswered: turns in which a lone job was not answered in time; the median of such a turn would flatter.
+        lone_ms: a median for each turn in which every lone job was answered; that of another would flatter.
         reason: why it failed.
     """
 
@@ -42,7 +42,6 @@ class Entry:
     count: int = 0
     drains: list[Drain] = field(default_factory=list)
     lone_ms: list[float] = field(default_factory=list)
-    unanswered: int = 0
     memory: int = 0
     reason: str = ""
 
@@ -55,7 +54,7 @@ class Entry:
             "jobs_per_drain": self.count,
             "drain": spreads(self.drains, _DRAIN),
             "idle_ms": spread(self.lone_ms) if self.lone_ms else None,
-            "idle_unanswered": self.unanswered,
+            "idle_unanswered": len(self.drains) - len(self.lone_ms),
             "memory_mib": self.memory / 2**20,
         }
 
@@ -112,7 +111,6 @@ def _measure(entry: Entry, it: Running, traffic: Traffic, options: Options) -> f
     latencies = traffic.lone(it.address, options.lone_jobs)
     entry.memory = max(entry.memory, memory_bytes(it.pids))
     if len(latencies) < options.lone_jobs:
-        entry.unanswered += 1
         return None
     entry.lone_ms.append(1000 * median(latencies))
     return entry.lone_ms[-1]

@@ -1,6 +1,6 @@
 """Giving memory back after a model has retired.
 
-What the registry's client and a retired version leave behind in circles stays until a full collection, which is rare
+What looking at the registry and loading a version leave behind in circles stays until a full collection, which is rare
 in a worker (see `worker.service`); and the allocator keeps freed pages until it is asked.
 """
 

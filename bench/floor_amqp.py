@@ -32,7 +32,9 @@ async def main(result: bytes) -> None:
         await asyncio.gather(
             *(
                 channel.default_exchange.publish(
-                    Message(result, correlation_id=m.correlation_id, content_type=JSON_CONTENT_TYPE), m.reply_to or ""
+                    Message(result, correlation_id=m.correlation_id, content_type=JSON_CONTENT_TYPE),
+                    m.reply_to or "",
+                    mandatory=False,
                 )
                 for m in batch
             )

@@ -55,6 +55,7 @@ async def main() -> None:
             channel.default_exchange.publish(
                 Message(answer.result, correlation_id=m.correlation_id, content_type=JSON_CONTENT_TYPE),
                 m.reply_to or "",
+                mandatory=False,  # By direct reply-to the broker would send every one of them back.
             )
             for m, answer in zip(batch, answers, strict=True)
         ]

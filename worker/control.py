@@ -22,8 +22,7 @@ from schemas.control import (
     Resume,
     ServedVersion,
 )
-from worker.amqp.delivery import refuse_reply_to
-from worker.amqp.publishing import Publication
+from worker.amqp.replies import refuse_reply_to, reply_publication
 from worker.amqp.session import STEP_TIMEOUT_S, AmqpSession
 from worker.errors import HeimdallError, Unavailable
 from worker.serving.model import Models
@@ -117,16 +116,11 @@ class Control:
         )
         if not message.reply_to or refuse_reply_to(message.reply_to, message.user_id):
             return
-        answer = Publication(
-            exchange="",
-            routing_key=message.reply_to,
-            body=reply.model_dump_json().encode(),
-            content_type="application/json",
-            mandatory=True,
-            correlation_id=message.correlation_id,
-        )
+        body = reply.model_dump_json().encode()
+        answer = reply_publication(message.reply_to, body, "application/json", message.correlation_id)
         try:
-            await session.publish([answer])
+            if not all(await session.publish([answer])):
+                log.warning("control.reply_lost", command_id=reply.command_id, error="no queue took it")
         except Unavailable as error:
             log.warning("control.reply_lost", command_id=reply.command_id, error=str(error))
 

@@ -10,6 +10,7 @@ from schemas.claim import MAX_CLAIM_URL
 from schemas.job import MAX_SESSION_ID, MAX_SIGMF_HEADER_BYTES, JobHeaders
 from schemas.problems import ERROR_TABLE, Disposition, ErrorCode
 from worker.amqp.publishing import Publication
+from worker.amqp.replies import reply_publication
 from worker.amqp.topology import DEAD, DEAD_ROUTING_KEY
 from worker.capsule import capsule
 from worker.job import Job
@@ -35,16 +36,10 @@ def is_dead(job: Job) -> bool:
 
 def reply(job: Job) -> Publication | None:
     """The reply, or None where the job asks for none."""
-    if job.delivery.reply_to is None or job.outcome is None:
+    outcome, delivery = job.outcome, job.delivery
+    if outcome is None or delivery.reply_to is None:
         return None
-    return Publication(
-        exchange="",
-        routing_key=job.delivery.reply_to,
-        body=job.outcome.body,
-        content_type=job.outcome.content_type,
-        mandatory=True,
-        correlation_id=job.delivery.correlation_id,
-    )
+    return reply_publication(delivery.reply_to, outcome.body, outcome.content_type, delivery.correlation_id)
 
 
 def event_publications(job: Job) -> list[Publication]:

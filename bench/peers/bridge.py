@@ -80,7 +80,9 @@ class Bridge:
     async def _settle(self, group: list[Answered]) -> None:
         results = await store(self._client, [(m.message_id or "", answer.result) for m, answer in group])
         replies = [
-            self._channel.default_exchange.publish(reply_message(result, m.correlation_id), m.reply_to or "")
+            self._channel.default_exchange.publish(
+                reply_message(result, m.correlation_id), m.reply_to or "", mandatory=False
+            )
             for result, (m, _) in zip(results, group, strict=True)
         ]
         told = [self._events.publish(event_message(answer), EVENT_KEY, mandatory=False) for _, answer in group]

@@ -1,17 +1,22 @@
 """Bad input of every kind: answered, stored, dead-lettered; and whose job an id is."""
 
+import asyncio
 import json
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 
 from deploy.local import Broker
 from schemas.problems import ERROR_TABLE, ErrorCode, Problem
 from tests.support.bad_jobs import BAD_JOBS, NOT_DEAD
+from tests.support.metrics import value
 from tests.support.models import metadata, tone
 from tests.support.stack import EVERYTHING, management
 from tests.support.station import Publisher, Station, publisher
+
+UNDELIVERABLE = "heimdall_undeliverable_replies_total"
 
 
 @pytest.mark.parametrize("kind", BAD_JOBS)
@@ -130,12 +135,28 @@ async def test_a_reply_queue_of_ones_own_user(jobs: Publisher) -> None:
 
 async def test_an_undeliverable_reply_is_no_obstacle(jobs: Publisher, shared_station: Station) -> None:
     """A reply queue that is gone is counted; the job is done, its result in the store."""
+    before = value(shared_station.workers[0], UNDELIVERABLE)
     gone = await jobs.channel.declare_queue(exclusive=True)
     await gone.delete(if_unused=False, if_empty=False)
     await jobs.publish(job_id="no-requester", properties={"reply_to": gone.name})
     after = await jobs.locate(tone(2))
     assert after.code is None
     assert b"position" in shared_station.redis.get("heimdall:result:no-requester")
+    assert value(shared_station.workers[0], UNDELIVERABLE) == before + 1
+
+
+async def test_a_direct_reply_is_not_taken_for_undeliverable(jobs: Publisher, shared_station: Station) -> None:
+    """The broker sends every mandatory message to such an address back, also when the requester gets it."""
+    before = value(shared_station.workers[0], UNDELIVERABLE)
+    replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    direct = await jobs.channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
+    await direct.consume(replies.put, no_ack=True)
+    sent = await jobs.publish(properties={"reply_to": direct.name})
+    async with asyncio.timeout(30):
+        reply = await replies.get()
+    assert (reply.correlation_id, b"position" in reply.body) == (sent, True)
+    await jobs.locate(tone(2))  # What was to be counted of the first job is counted by now.
+    assert value(shared_station.workers[0], UNDELIVERABLE) == before
 
 
 async def test_headers_of_a_job_are_never_copied(jobs: Publisher) -> None:

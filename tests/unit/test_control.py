@@ -3,6 +3,7 @@ import json
 from dataclasses import dataclass, field, replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas.control import CommandReply
 from tests.support.graphs import load
@@ -20,13 +21,14 @@ class Session:
 
     published: list = field(default_factory=list)
     error: Exception | None = None
+    taken: bool = True
 
     async def publish(self, publications):
         """Take them, or fail."""
         if self.error is not None:
             raise self.error
         self.published += publications
-        return [True] * len(publications)
+        return [self.taken] * len(publications)
 
 
 class Desk:
@@ -171,10 +173,22 @@ async def test_answers_go_only_where_they_may(desk, reply_to):
 async def test_an_answer_that_cannot_be_sent_is_no_failure(desk):
     """The command was carried out; the operator will ask again."""
     desk.session.error = Unavailable("lost")
-    assert await desk.send(RELOAD) is None
+    with capture_logs() as logs:
+        assert await desk.send(RELOAD) is None
     assert desk.count("done") == 1
+    assert [(line["command_id"], line["error"]) for line in logs if line["event"] == "control.reply_lost"] == [
+        ("2", "lost")
+    ]
     desk.session.error = None
     assert (await desk.send({"command": "info", "command_id": "3"})).ok
+
+
+async def test_an_answer_that_no_queue_takes_is_told(desk):
+    """Whoever asked had gone; the log says so."""
+    desk.session.taken = False
+    with capture_logs() as logs:
+        assert (await desk.send(RELOAD)).ok
+    assert [line["error"] for line in logs if line["event"] == "control.reply_lost"] == ["no queue took it"]
 
 
 @pytest.mark.parametrize("name", ["pause", "resume"])

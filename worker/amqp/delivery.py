@@ -1,6 +1,5 @@
 """A job as the broker delivered it, its envelope checked. The body is not looked at here."""
 
-import re
 import struct
 import time
 from dataclasses import dataclass, field
@@ -19,13 +18,10 @@ from schemas.job import (
 from schemas.problems import ProblemError
 from worker.amqp.frames import UNREADABLE
 from worker.amqp.message import Message
+from worker.amqp.replies import refuse_reply_to
 from worker.amqp.session import AmqpSession
 from worker.errors import JobError, MalformedEnvelope, TooLarge
 
-_UNGUESSABLE: Final = re.compile(r"amq\.(rabbitmq\.reply-to|gen-)[\x21-\x7e]{1,200}", re.ASCII)
-_NAME: Final = re.compile(r"[^.]+")
-_USER_QUEUE: Final = "heimdall.reply."
-_MAX_QUEUE_NAME: Final = 255
 _CONTENT_TYPES: Final = (SIGMF_CONTENT_TYPE, JSON_CONTENT_TYPE)
 _DEFAULTS: Final = JobHeaders()
 _SUSPICIOUS_DELIVERIES: Final = 2
@@ -182,17 +178,3 @@ def _plain(name: str, value: Any) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         raise MalformedEnvelope(f"the header {name} is not UTF-8") from None
-
-
-def refuse_reply_to(reply_to: str | None, user_id: str | None) -> MalformedEnvelope | None:
-    """Where replies may go: an address nobody can guess, or a queue under the job's broker-validated user."""
-    if not reply_to or _UNGUESSABLE.fullmatch(reply_to):
-        return None
-    own = f"{_USER_QUEUE}{user_id}." if user_id else None
-    # No dot in the rest: `heimdall.reply.alice.admin.q` belongs to the user `alice.admin`, not to `alice`.
-    if own and reply_to.startswith(own) and _NAME.fullmatch(reply_to, len(own)) and len(reply_to) <= _MAX_QUEUE_NAME:
-        return None
-    return MalformedEnvelope(
-        f"reply_to {reply_to!r:.140} is refused: use direct reply-to, a queue the broker named (amq.gen-…), or "
-        f"{_USER_QUEUE}<user>.<name> with user_id set to <user>"
-    )

@@ -47,7 +47,9 @@ class Metrics:
         self.errors = counter("heimdall_errors", "Jobs that ended with an error.", "code")
         self.repeats = counter("heimdall_repeats", "Jobs answered with a stored outcome.")
         self.dead_letters = counter("heimdall_dead_letters", "Jobs copied to the dead-letter queue.", "code")
-        self.undeliverable = counter("heimdall_undeliverable_replies", "Replies that no queue took.")
+        self.undeliverable = counter(
+            "heimdall_undeliverable_replies", "Replies that no queue took; direct reply-to does not tell."
+        )
         self.released = counter("heimdall_released", "Jobs given back to the queue unfinished.")
         self.batch_size = histogram("heimdall_batch_size", "Jobs per micro-batch.", SIZES)
         self.run_size = histogram("heimdall_run_size", "Samples per ONNX run.", SIZES)

@@ -19,9 +19,10 @@ from bench.fuzz import field_tables as wire
 from bench.fuzz.mutations import as_json, spoil_bytes, spoil_json
 from bench.fuzz.target import REFUSED, TAKEN, Target
 from bench.fuzz.targets.recordings import check_refusal
-from worker.amqp.delivery import Delivery, read_delivery, refuse_reply_to
+from worker.amqp.delivery import Delivery, read_delivery
 from worker.amqp.message import Message
 from worker.amqp.receiving import read_delivery_frames
+from worker.amqp.replies import refuse_reply_to
 from worker.amqp.session import AmqpSession
 from worker.amqp.stream import DELIVER, FrameReader
 from worker.job import Job

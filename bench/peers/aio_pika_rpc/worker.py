@@ -30,7 +30,7 @@ async def main() -> None:
                     result = (await store(client, [(job.job_id, answer.result)]))[0]
                     reply = reply_message(result, message.correlation_id)
                     await asyncio.gather(
-                        channel.default_exchange.publish(reply, message.reply_to or ""),
+                        channel.default_exchange.publish(reply, message.reply_to or "", mandatory=False),
                         events.publish(event_message(answer), EVENT_KEY, mandatory=False),
                     )
 

@@ -37,7 +37,7 @@ async def locate(job: RawJob) -> RabbitResponse:
     answer = recipe.locate([job])[0]
     result = (await store(client, [(job.job_id, answer.result)]))[0]
     await broker.publish(answer.event, exchange=events, routing_key=EVENT_KEY, mandatory=False, content_type=JSON)
-    return RabbitResponse(result, content_type=JSON)
+    return RabbitResponse(result, content_type=JSON, mandatory=False)
 
 
 @app.after_startup

@@ -61,6 +61,6 @@ async def locate(job_id: str, sigmf: str, body: bytes) -> None:
     result = (await store(client, [(job_id, answer.result)]))[0]
     reply_to, correlation_id = broker.reply_to.pop(job_id)
     await asyncio.gather(
-        broker.write_channel.default_exchange.publish(reply_message(result, correlation_id), reply_to),
+        broker.write_channel.default_exchange.publish(reply_message(result, correlation_id), reply_to, mandatory=False),
         broker.state.events.publish(event_message(answer), EVENT_KEY, mandatory=False),
     )

@@ -8,7 +8,6 @@ no cache, no swap. Nothing here is held back either: it is what one would write 
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -163,7 +162,7 @@ class Recipe:
         yield _stacked(handful), sitting
 
     def _decode(self, job: RawJob, info: dict[str, Any]) -> tuple[NDArray[np.complex64], list[int]]:
-        datatype = _datatype(info["core:datatype"])
+        datatype = Datatype.parse(info["core:datatype"])
         iq = decode(job.body, datatype, info.get("core:num_channels", 1))
         self._clipped.append(full_scale_fraction(iq, datatype) > _CLIPPED)
         receivers = info["heimdall:receivers"]
@@ -208,11 +207,6 @@ class Recipe:
 
 def _stacked(handful: Sequence[NDArray[np.complex64]]) -> NDArray[np.complex64]:
     return handful[0][np.newaxis] if len(handful) == 1 else np.stack(handful)  # One alone is not copied.
-
-
-@cache
-def _datatype(name: str) -> Datatype:
-    return Datatype.parse(name)
 
 
 def _origin(contract: ModelContract) -> tuple[float, float] | None:

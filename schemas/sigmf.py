@@ -6,6 +6,7 @@ Source of the rules: the SigMF specification 1.2 (https://sigmf.org), sections "
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -50,6 +51,7 @@ class Datatype:
         return f"{self.endian}{self.kind}{self.component_bytes}"
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, name: str) -> "Datatype":
         """Read a SigMF datatype.
 

@@ -8,11 +8,11 @@ channel, and sees nothing of what passes on it.
 
 import asyncio
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from aiormq.abc import AbstractChannel
@@ -46,8 +46,7 @@ _FRAME_OVERHEAD: Final = FRAME.size + len(FRAME_END)
 _CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION_ID, _MESSAGE_ID = 1 << 15, 1 << 13, 1 << 12, 1 << 10, 1 << 7
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(NamedTuple):
     """A message to publish, and whether somebody must take it."""
 
     exchange: str
@@ -57,7 +56,7 @@ class Publication:
     mandatory: bool = False
     persistent: bool = False
     correlation_id: str | None = None
-    headers: dict[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = MappingProxyType({})
 
 
 class Publisher:
@@ -188,7 +187,7 @@ def _header(publication: Publication, message_id: str | None) -> bytes:
     parts = [_short(publication.content_type)]
     if publication.headers:
         flags |= _HEADERS
-        parts.append(field_table(publication.headers))
+        parts.append(field_table(dict(publication.headers)))
     parts.append(bytes((_DELIVERY_MODE[publication.persistent],)))
     if publication.correlation_id:
         flags |= _CORRELATION_ID

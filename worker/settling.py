@@ -129,14 +129,14 @@ class Settler:
 
     def _observe(self, version: str, jobs: Sequence[Job]) -> None:
         now, located = time.monotonic(), 0
-        debug = log.debug  # Each look at it makes a logger, also where nothing is logged.
+        version_log = log.bind(version=version)  # Once: it makes a logger, also where nothing is logged.
         for job in jobs:
             total = now - job.delivery.received
             samples = sum(sample.error is None for sample in job.samples)
             located += samples
             self._performance.record(version, total, samples)
             self._metrics.located(version, total, job.timings.by_stage())
-            debug("job.located", job_id=job.job_id, correlation_id=job.delivery.correlation_id, version=version)
+            version_log.debug("job.located", job_id=job.job_id, correlation_id=job.delivery.correlation_id)
         self._metrics.samples.labels(version).inc(located)
         self._metrics.up_inferences.inc(located)
 

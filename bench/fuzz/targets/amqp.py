@@ -107,7 +107,7 @@ def _check_settling(delivery: Delivery) -> None:
     assert answer is None or answer.routing_key == delivery.reply_to
     letter = dead_letter(job, "w-1")
     assert not {"CC", "BCC"} & letter.headers.keys()
-    assert len(pamqp.encode.field_table(letter.headers)) < _MAX_HEADER_BYTES
+    assert len(pamqp.encode.field_table(dict(letter.headers))) < _MAX_HEADER_BYTES
 
 
 def valid(rng: Random) -> bytes:

@@ -30,8 +30,8 @@ def refuse_reply_to(reply_to: str | None, user_id: str | None) -> MalformedEnvel
 def reply_publication(reply_to: str, body: bytes, content_type: str, correlation_id: str | None) -> Publication:
     """A reply. Mandatory, so that one that no queue takes is known, unless it goes by direct reply-to.
 
-    There the broker counts no queue, and sends every mandatory message back, also one that it hands to its requester
-    (RabbitMQ, "Direct Reply-to", caveats). Whether the requester is still there cannot be known.
+    There the broker finds no queue, and sends every mandatory message back, also one that it hands to its requester
+    (seen with RabbitMQ 3.10). Whether the requester is still there cannot be known.
     """
     return Publication(
         exchange="",

@@ -13,14 +13,26 @@ from tests.support.models import DEGREES_PER_DB, LATITUDE, tone, write_model
 from tests.support.station import Publisher, Station, command, publisher
 
 JOBS = 500
-INTERVAL_S = 0.008
+LONE_JOBS = 100
 NEW_LATITUDE = LATITUDE + 1.0
 AS_IN_SERVICE = {"COVERAGE_PROCESS_CONFIG": "", "HEIMDALL_LOG_LEVEL": "INFO"}
 """A worker whose latency is compared is neither traced nor talkative: either costs more than the job."""
 
 
-async def steady_load(jobs: Publisher, count: int, until: "asyncio.Future[object]") -> list[tuple[str, float]]:
-    """Publish at a steady rate until something is done, and so many jobs after it.
+async def moderate_interval(jobs: Publisher) -> float:
+    """Twice the median of lone jobs, seconds: near a slow machine's capacity queues would be compared, not reloads."""
+    latencies = []
+    for seed in range(LONE_JOBS):
+        started = time.perf_counter()
+        await jobs.locate(tone(seed, n=600))
+        latencies.append(time.perf_counter() - started)
+    return 2.0 * float(np.median(latencies))
+
+
+async def steady_load(
+    jobs: Publisher, interval: float, count: int, until: "asyncio.Future[object]"
+) -> list[tuple[str, float]]:
+    """Publish a job every `interval` seconds until something is done, and so many jobs after it.
 
     Returns:
         Correlation ids with their latencies, once all are answered.
@@ -38,7 +50,7 @@ async def steady_load(jobs: Publisher, count: int, until: "asyncio.Future[object
     while left:
         tasks.append(asyncio.create_task(one(len(tasks))))
         left -= until.done()
-        await asyncio.sleep(INTERVAL_S)
+        await asyncio.sleep(interval)
     await asyncio.gather(*tasks)
     return list(latencies.items())
 
@@ -55,15 +67,15 @@ async def test_reload_under_load(own_station: Station, tmp_path: Path) -> None:
     async with publisher(own_station.amqp_url) as jobs:
         nothing = asyncio.get_running_loop().create_future()
         nothing.set_result(None)
-        await steady_load(jobs, 100, nothing)
+        interval = await moderate_interval(jobs)
         latitude = {"1": LATITUDE}
         for attempt in range(3):  # A stall of this machine in one of them says nothing of the worker.
-            before = await steady_load(jobs, JOBS, nothing)
+            before = await steady_load(jobs, interval, JOBS, nothing)
             model = write_model(tmp_path / f"{attempt}.onnx", latitude=NEW_LATITUDE + attempt)
             version = await asyncio.to_thread(own_station.registry.register, model)
             latitude[version] = NEW_LATITUDE + attempt
             reloading = asyncio.create_task(command(jobs, command="reload", expect=version))
-            during = await steady_load(jobs, JOBS // 2, reloading)
+            during = await steady_load(jobs, interval, JOBS // 2, reloading)
             reply = await reloading
             assert (reply["ok"], reply["serving"][0]["version"]) == (True, version)  # type: ignore[index]
             seen = {assert_one_version(jobs, correlation_id, latitude) for correlation_id, _ in during}

@@ -12,8 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.dsp.crop_pad import PadMode, Place, crop_or_pad, kept
+from worker.dsp.filterbank import Filterbank
 from worker.dsp.mel import FilterNorm, MelScale, mel_filterbank
-from worker.dsp.stft import Boundary, Sides, Window, extension, frame_power, frames_of, n_bins, periodic_window
+from worker.dsp.stft import (
+    Boundary,
+    Sides,
+    Window,
+    extension,
+    frame_power,
+    frames_of,
+    n_bins,
+    periodic_window,
+    transform_window,
+)
 
 Signal = Literal["iq", "envelope"]
 PowerScale = Literal["none", "1/n_fft", "1/sum(w)^2"]
@@ -126,13 +137,12 @@ class LogMel:
         ValueError: a mel filter would be empty, or the band does not fit the sample rate.
     """
 
-    __slots__ = ("_filters", "_offset", "_scale", "_window", "spec")
+    __slots__ = ("_filterbank", "_offset", "_scale", "_window", "spec")
 
     def __init__(self, spec: LogMelSpec) -> None:
         self.spec = spec
-        window = periodic_window(spec.window, spec.n_fft)
-        self._window = window.astype(np.float32)
-        self._filters = _scaled_filters(spec, window)
+        self._window = transform_window(spec.window, spec.n_fft, spec.sides)
+        self._filterbank = Filterbank(_scaled_filters(spec))
         per_neper = _DB_PER_NEPER if spec.log == "db" else 1.0
         fixed = spec.normalise == "fixed"
         # Decibel and fixed normalisation are one affine map of the natural logarithm.
@@ -180,7 +190,7 @@ class LogMel:
             some = frames[start : start + together]
             power = powers[: len(some)]
             frame_power(some, self._window, spec.sides, power)
-            np.matmul(power, self._filters, out=values[start : start + together])
+            self._filterbank(power, values[start : start + together])
         if spec.floor == "add":
             values += np.float32(spec.floor_value)
         else:
@@ -202,8 +212,8 @@ class LogMel:
         return frames[:, kept(frames.shape[1], spec.n_frames, spec.place)]
 
 
-def _scaled_filters(spec: LogMelSpec, window: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Filterbank with the power scale folded in, its bins in the order of the FFT; float32 (bins, n_mels)."""
+def _scaled_filters(spec: LogMelSpec) -> npt.NDArray[np.float32]:
+    """Filterbank with the power scale folded in; float32 (n_mels, bins)."""
     filters = mel_filterbank(
         sample_rate_hz=spec.sample_rate_hz,
         n_fft=spec.n_fft,
@@ -214,9 +224,9 @@ def _scaled_filters(spec: LogMelSpec, window: npt.NDArray[np.float64]) -> npt.ND
         norm=spec.filter_norm,
         sides=spec.sides,
     )
-    factor = {"none": 1.0, "1/n_fft": 1.0 / spec.n_fft, "1/sum(w)^2": 1.0 / float(window.sum()) ** 2}[spec.power_scale]
-    ordered = np.fft.ifftshift(filters, axes=1) if spec.sides == "two" else filters
-    return np.ascontiguousarray((ordered * np.float32(factor)).T)
+    sum_w = float(periodic_window(spec.window, spec.n_fft).sum())
+    factor = {"none": 1.0, "1/n_fft": 1.0 / spec.n_fft, "1/sum(w)^2": 1.0 / sum_w**2}[spec.power_scale]
+    return filters * np.float32(factor)
 
 
 def _standardise(values: npt.NDArray[np.float32]) -> None:

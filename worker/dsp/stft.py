@@ -33,6 +33,22 @@ def periodic_window(window: Window, n_fft: int) -> npt.NDArray[np.float64]:
     return samples
 
 
+def transform_window(window: Window, n_fft: int, sides: Sides) -> npt.NDArray[Any]:
+    """A periodic window that also puts the bins of a DFT in ascending order of frequency, (n_fft,).
+
+    On two sides that is a factor e^(2πi·n·h/N) with h = N//2, which shifts the spectrum by h bins: a sign that
+    alternates for even N. Without it neighbouring bins about 0 Hz would lie at opposite ends.
+
+    Returns:
+        float32, or complex64 for odd `n_fft` on two sides.
+    """
+    weights: npt.NDArray[Any] = periodic_window(window, n_fft)
+    n = np.arange(n_fft)
+    if sides == "two":
+        weights = weights * (1 - 2 * (n % 2) if n_fft % 2 == 0 else np.exp(2j * np.pi * (n_fft // 2) * n / n_fft))
+    return weights.astype("c8" if np.iscomplexobj(weights) else "f4")
+
+
 def n_bins(n_fft: int, sides: Sides) -> int:
     """Frequency bins of a frame: 0 … fs/2, or all n_fft."""
     return n_fft if sides == "two" else n_fft // 2 + 1
@@ -75,13 +91,13 @@ def frames_of(x: npt.NDArray[Any], n_fft: int, hop: int) -> npt.NDArray[Any]:
 
 
 def frame_power(
-    frames: npt.NDArray[Any], window: npt.NDArray[np.float32], sides: Sides, power: npt.NDArray[np.float32]
+    frames: npt.NDArray[Any], window: npt.NDArray[Any], sides: Sides, power: npt.NDArray[np.float32]
 ) -> None:
-    """|DFT(window · frame)|² of each frame, bins in the order of the FFT (0 … +f, then -f … 0).
+    """|DFT(window · frame)|² of each frame, bins in ascending order of frequency.
 
     Args:
         frames: complex64 or float32 (…, frames, n_fft).
-        window: float32 (n_fft,).
+        window: of `transform_window`, for the same sides.
         sides: `one` (real frames only) keeps 0 … fs/2.
         power: float32 (…, frames, bins), overwritten with the result.
     """

@@ -3,7 +3,7 @@ import pytest
 import scipy.signal
 
 from tests.unit.dsp import reference
-from worker.dsp.stft import frame_power, frames_of, n_bins, periodic_window
+from worker.dsp.stft import frame_power, frames_of, n_bins, periodic_window, transform_window
 
 RNG = np.random.default_rng(20)
 
@@ -17,8 +17,8 @@ def stft_power(x: np.ndarray, *, n_fft: int, hop: int, window: str, sides: str) 
     """Power (…, bins, frames) by the worker's two steps, bins in ascending order of frequency."""
     frames = frames_of(x, n_fft, hop)
     power = np.empty((*frames.shape[:-1], n_bins(n_fft, sides)), np.float32)
-    frame_power(frames, periodic_window(window, n_fft).astype(np.float32), sides, power)
-    return np.swapaxes(np.fft.fftshift(power, axes=-1) if sides == "two" else power, -1, -2)
+    frame_power(frames, transform_window(window, n_fft, sides), sides, power)
+    return np.swapaxes(power, -1, -2)
 
 
 @pytest.mark.parametrize("name", ["hann", "hamming", "blackman", "boxcar"])

@@ -5,11 +5,11 @@ fetched counts with its declared size against a budget of its own until the job 
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, Protocol, TypeVar
+from weakref import ref
 
 import structlog
 
@@ -82,21 +82,12 @@ class ClaimBudget:
         """
         async with self._turn:
             while held():
+                self._reserved = [(taken, still_held) for taken, still_held in self._reserved if still_held()]
                 if self.used_bytes + size <= self._limit_bytes:
                     self._reserved.append((size, held))
                     return True
-                if not self._sweep():
-                    await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_POLL_S)
         return False
-
-    def _sweep(self) -> bool:
-        """Drop what nobody holds. Its bytes hang on circles of a finished batch until these are collected."""
-        kept = [(size, held) for size, held in self._reserved if held()]
-        dropped = len(kept) < len(self._reserved)
-        self._reserved = kept
-        if dropped:
-            gc.collect()
-        return dropped
 
 
 class Claims(Generic[Held]):
@@ -155,7 +146,7 @@ class Claims(Generic[Held]):
         try:
             delivery.fetched = await self._fetch(delivery)
         except JobError as error:
-            delivery.problem = error
+            delivery.problem = error.as_value()
         except Exception as error:
             log.exception("job.internal_error", job_id=delivery.job_id)
             delivery.problem = InternalError(f"fetching the body failed unexpectedly ({type(error).__name__})")
@@ -169,7 +160,7 @@ class Claims(Generic[Held]):
         claim = delivery.headers.claim
         assert claim is not None
         self._check(delivery, claim)
-        if await self._budget.reserve(claim.size, lambda: delivery.held):
+        if await self._budget.reserve(claim.size, _held_by(ref(delivery))):
             await self._thread_free.acquire()
             if delivery.held:
                 return await self._read(claim)
@@ -207,3 +198,13 @@ class Claims(Generic[Held]):
             raise TooLarge(
                 detail, [ProblemError(detail=detail, pointer="headers/claim/size", expected=self._max_bytes)]
             )
+
+
+def _held_by(delivery: "ref[Held]") -> Callable[[], bool]:
+    """Whether a delivery is there and held. The budget keeps no delivery, or a settled one would stay with its body."""
+
+    def held() -> bool:
+        it = delivery()
+        return it is not None and it.held
+
+    return held

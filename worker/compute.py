@@ -86,7 +86,7 @@ class Run:
                 for entry in items:
                     self._fill([entry])
                 return
-            samples[0].error = error if isinstance(error, JobError) else unexpected(error, samples[0].job)
+            samples[0].error = error.as_value() if isinstance(error, JobError) else unexpected(error, samples[0].job)
         took = (time.perf_counter() - started) / len(items)
         for sample in samples:
             sample.job.timings.features += took
@@ -111,7 +111,7 @@ def read_jobs(jobs: Iterable[Job], rollout: Rollout[ModelVersion], *, caching: b
             if job.error is None:
                 _read(job, rollout, caching=caching)
         except JobError as error:
-            job.error = error
+            job.error = error.as_value()
         except Exception as error:
             job.error = unexpected(error, job)
 
@@ -178,7 +178,7 @@ def _decode(sample: Sample) -> Item | None:
         capture = decode_capture(job.recording, sample.index, job.version.contract.level)
         seats = job.version.admission.seat(capture.receivers, job.recording.channels, lambda: plan.powers(capture))
     except JobError as error:
-        sample.error = error
+        sample.error = error.as_value()
         return None
     except Exception as error:
         sample.error = unexpected(error, job)

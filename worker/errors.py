@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from schemas.problems import ERROR_TABLE, PROBLEM_TYPE_PREFIX, ErrorCode, ErrorRow, ProblemError
 
@@ -28,6 +28,15 @@ class JobError(HeimdallError):
         super().__init__(detail)
         self.detail = detail
         self.errors = tuple(errors)
+
+    def as_value(self) -> Self:
+        """The error without where it came from, for a job to keep.
+
+        The frames of its traceback hold the job and the whole micro-batch: in a circle with them, all their bodies
+        would stay until the garbage collector comes by.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     @property
     def row(self) -> ErrorRow:

@@ -1,6 +1,7 @@
 """Claims without a broker: what is allowed, what is read, how much at once; nobody waits for another's fetch."""
 
 import asyncio
+import gc
 import hashlib
 import os
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from pydantic import ValidationError
@@ -199,6 +201,21 @@ async def test_the_budget_holds_back_what_does_not_fit() -> None:
     assert done == [first]
     first.held = False
     await _until(lambda: done == [first, second])
+
+
+@pytest.mark.parametrize("body", [BODY, b"not what was claimed"])
+async def test_a_delivery_goes_with_who_held_it(body: bytes) -> None:
+    """Neither the budget nor a refusal keeps it, and what was fetched for it, until the garbage collector comes by."""
+    under_test, delivery = claims(SlowStore(body)), referring()
+    gc.disable()
+    try:
+        await under_test.redeem(delivery)
+        assert (delivery.problem is None) == (body == BODY)
+        kept = ref(delivery)
+        del delivery
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_budget_is_never_exceeded() -> None:

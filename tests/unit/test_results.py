@@ -1,7 +1,9 @@
+import gc
 import json
 import math
 import time
 from datetime import timedelta
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -441,3 +443,28 @@ def test_cache_keys_are_made_where_both_sides_want_them(version):
     batch = keys(sigmf_message(1, info={"heimdall:samples": SAMPLES}))
     assert len({key for pair in batch for key in pair}) == 4
     assert front not in {key for key, _ in batch}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"content_type": "text/plain"},
+        {"headers": {"sigmf": "{}"}},
+        {"body": b"123"},
+        {"body": np.full(256, np.nan, "<c8").tobytes()},
+        {"body": np.full(256, 1e30, "<c8").tobytes()},
+    ],
+    ids=["envelope", "metadata", "length", "not finite", "overflow"],
+)
+def test_a_batch_with_a_bad_job_goes_with_who_held_it(version, wrong):
+    """The error that a job carries keeps neither it nor its neighbours until the garbage collector comes by."""
+    gc.disable()
+    try:
+        jobs = located(version, sigmf_message(1), sigmf_message(1, **wrong))
+        assert [job.outcome.error is None for job in jobs] == [True, False]
+        kept = [ref(held) for job in jobs for held in (job, job.delivery)]
+        del jobs
+        assert [held() for held in kept] == [None] * 4
+    finally:
+        gc.enable()

@@ -29,7 +29,7 @@ _LARGEST_SINGLE: Final = 3.4028234e38
 _READ: Final = frozenset(JobHeaders.model_fields)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Delivery:
     """One delivery of one job.
 
@@ -112,7 +112,7 @@ def read_delivery(session: AmqpSession, message: Message, max_body_bytes: int) -
             raise TooLarge(detail, [ProblemError(detail=detail, pointer="body", expected=max_body_bytes)])
         headers = _read_headers(raw)
     except JobError as error:
-        problem = error
+        problem = error.as_value()
     refused = refuse_reply_to(message.reply_to, message.user_id)
     # Of a first delivery the header would be the publisher's own word.
     count = raw.get("x-delivery-count", 1) if message.redelivered else 0

@@ -18,7 +18,7 @@ class Filterbank:
     Products have the same shape for every receiver, so its bits do not depend on what is computed beside it.
 
     Args:
-        weights: float32 (n_filters, bins), none of them all zero.
+        weights: float32 (n_filters, bins).
     """
 
     __slots__ = ("_products",)
@@ -42,6 +42,6 @@ class Filterbank:
 
 
 def _span(weights: npt.NDArray[np.float32]) -> slice:
-    """From the first to the last bin that any of the filters holds."""
+    """From the first to the last bin that any of the filters holds; none where scaled weights are too small to be."""
     bins = np.flatnonzero(weights.any(axis=0))
-    return slice(int(bins[0]), int(bins[-1]) + 1)
+    return slice(int(bins[0]), int(bins[-1]) + 1) if bins.size else slice(0)

@@ -43,6 +43,13 @@ def test_filters_in_any_order_and_with_gaps_are_summed():
     np.testing.assert_allclose(out, power.astype(np.float64) @ weights.T.astype(np.float64), rtol=1e-6)
 
 
+def test_filters_that_hold_nothing_sum_to_zero():
+    """Weights that a power scale made too small for float32 are no crash."""
+    out = np.full((3, 20), np.nan, np.float32)
+    Filterbank(np.zeros((20, 64), np.float32))(RNG.random((3, 64), np.float32), out)
+    assert not out.any()
+
+
 def test_the_bits_of_a_signal_do_not_depend_on_those_beside_it():
     """Of eight signals each has the sums that it has alone."""
     filterbank = Filterbank(triangles(64, "two"))

@@ -5,10 +5,9 @@ from typing import Any
 
 import psutil
 
-from tests.acceptance.test_reload import AS_IN_SERVICE
 from tests.support.bad_jobs import BAD_JOBS
 from tests.support.models import tone
-from tests.support.station import Publisher, Station, publisher
+from tests.support.station import AS_IN_SERVICE, Publisher, Station, publisher
 
 SAMPLES = 30_000
 BATCH = 32

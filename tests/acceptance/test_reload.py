@@ -10,13 +10,11 @@ import numpy as np
 
 from tests.support.metrics import page, value
 from tests.support.models import DEGREES_PER_DB, LATITUDE, tone, write_model
-from tests.support.station import Publisher, Station, command, publisher
+from tests.support.station import AS_IN_SERVICE, Publisher, Station, command, publisher
 
 JOBS = 500
 LONE_JOBS = 100
 NEW_LATITUDE = LATITUDE + 1.0
-AS_IN_SERVICE = {"COVERAGE_PROCESS_CONFIG": "", "HEIMDALL_LOG_LEVEL": "INFO"}
-"""A worker whose latency is compared is neither traced nor talkative: either costs more than the job."""
 
 
 async def moderate_interval(jobs: Publisher) -> float:

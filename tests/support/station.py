@@ -19,6 +19,8 @@ from tests.support.models import metadata, tone
 from worker.serving.registry import Registry
 
 PATIENCE_S = 60.0
+AS_IN_SERVICE = {"COVERAGE_PROCESS_CONFIG": "", "HEIMDALL_LOG_LEVEL": "INFO"}
+"""A worker that is measured is neither traced nor talkative: either costs more than the job."""
 
 
 @dataclass

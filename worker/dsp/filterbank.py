@@ -15,7 +15,7 @@ class Filterbank:
     A few filters at a time are one small dense product over the bins they span. Nearly all weights of a filterbank are
     zeros: a single product over all bins takes four times as long for 128 filters of 512 bins.
 
-    Products have the same shape for every receiver, so its bits do not depend on what is computed beside it.
+    Products have the same shape for every signal, so the bits of one do not depend on what is computed beside it.
 
     Args:
         weights: float32 (n_filters, bins).

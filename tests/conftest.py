@@ -1,6 +1,8 @@
 """What every test may use."""
 
+import gc
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,11 @@ def recordings() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real recordings are not here: {folder} does not exist")
     return folder
+
+
+@pytest.fixture
+def no_garbage_collector() -> Iterator[None]:
+    """What is in a circle stays: whoever is gone by the end of a test was in none."""
+    gc.disable()
+    yield
+    gc.enable()

@@ -1,7 +1,6 @@
 """Claims without a broker: what is allowed, what is read, how much at once; nobody waits for another's fetch."""
 
 import asyncio
-import gc
 import hashlib
 import os
 import socket
@@ -203,19 +202,16 @@ async def test_the_budget_holds_back_what_does_not_fit() -> None:
     await _until(lambda: done == [first, second])
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.parametrize("body", [BODY, b"not what was claimed"])
 async def test_a_delivery_goes_with_who_held_it(body: bytes) -> None:
     """Neither the budget nor a refusal keeps it, and what was fetched for it, until the garbage collector comes by."""
     under_test, delivery = claims(SlowStore(body)), referring()
-    gc.disable()
-    try:
-        await under_test.redeem(delivery)
-        assert (delivery.problem is None) == (body == BODY)
-        kept = ref(delivery)
-        del delivery
-        assert kept() is None
-    finally:
-        gc.enable()
+    await under_test.redeem(delivery)
+    assert (delivery.problem is None) == (body == BODY)
+    kept = ref(delivery)
+    del delivery
+    assert kept() is None
 
 
 async def test_the_budget_is_never_exceeded() -> None:

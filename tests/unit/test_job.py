@@ -1,4 +1,3 @@
-import gc
 from itertools import combinations
 from weakref import ref
 
@@ -27,18 +26,15 @@ def test_the_body_digest_is_that_of_the_body():
     assert job_of(Message(body=b"abc")).body_digest == blake3(b"abc").digest()
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 def test_a_job_goes_with_who_held_it():
     """Its body is not kept until the garbage collector comes by."""
-    gc.disable()
-    try:
-        job = job_of(Message(body=b"abc"))
-        job.samples = [Sample(ref(job), index) for index in range(2)]
-        assert all(sample.job is job for sample in job.samples)
-        kept = ref(job)
-        del job
-        assert kept() is None
-    finally:
-        gc.enable()
+    job = job_of(Message(body=b"abc"))
+    job.samples = [Sample(ref(job), index) for index in range(2)]
+    assert all(sample.job is job for sample in job.samples)
+    kept = ref(job)
+    del job
+    assert kept() is None
 
 
 def test_the_input_digest_names_its_algorithm():

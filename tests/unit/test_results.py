@@ -1,4 +1,3 @@
-import gc
 import json
 import math
 import time
@@ -445,6 +444,7 @@ def test_cache_keys_are_made_where_both_sides_want_them(version):
     assert front not in {key for key, _ in batch}
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
     "wrong",
@@ -459,12 +459,8 @@ def test_cache_keys_are_made_where_both_sides_want_them(version):
 )
 def test_a_batch_with_a_bad_job_goes_with_who_held_it(version, wrong):
     """The error that a job carries keeps neither it nor its neighbours until the garbage collector comes by."""
-    gc.disable()
-    try:
-        jobs = located(version, sigmf_message(1), sigmf_message(1, **wrong))
-        assert [job.outcome.error is None for job in jobs] == [True, False]
-        kept = [ref(held) for job in jobs for held in (job, job.delivery)]
-        del jobs
-        assert [held() for held in kept] == [None] * 4
-    finally:
-        gc.enable()
+    jobs = located(version, sigmf_message(1), sigmf_message(1, **wrong))
+    assert [job.outcome.error is None for job in jobs] == [True, False]
+    kept = [ref(held) for job in jobs for held in (job, job.delivery)]
+    del jobs
+    assert [held() for held in kept] == [None] * 4

@@ -24,11 +24,11 @@ class Filterbank:
     __slots__ = ("_products",)
 
     def __init__(self, weights: npt.NDArray[np.float32]) -> None:
-        self._products = [
-            (held, slice(first, first + _TOGETHER), np.ascontiguousarray(weights[first : first + _TOGETHER, held].T))
-            for first in range(0, len(weights), _TOGETHER)
-            for held in [_span(weights[first : first + _TOGETHER])]
-        ]
+        self._products = []
+        for first in range(0, len(weights), _TOGETHER):
+            filters = slice(first, first + _TOGETHER)
+            held = _span(weights[filters])
+            self._products.append((held, filters, np.ascontiguousarray(weights[filters, held].T)))
 
     def __call__(self, power: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
         """Weighted sums of each frame.

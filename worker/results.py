@@ -119,7 +119,7 @@ def _fatal(job: Job) -> JobError | None:
 
 def _decode(version: ModelVersion, samples: Sequence[Sample]) -> None:
     rows = [sample.row for sample in samples if sample.row is not None]
-    outputs = {name: np.stack([row[name] for row in rows]) for name in version.contract.outputs}
+    outputs = {name: np.array([row[name] for row in rows]) for name in version.contract.outputs}
     fixes = read_outputs(version.contract, outputs, [s.seats.origin if s.seats else None for s in samples])
     for item, (sample, fault) in enumerate(zip(samples, fixes.faults, strict=True)):
         if fault is None:
@@ -132,7 +132,8 @@ def _predictions(version: ModelVersion, samples: Sequence[Sample]) -> dict[Sampl
     fixes = [sample.fix for sample in samples if sample.fix is not None]
     latitude = np.array([fix.latitude_deg for fix in fixes])
     longitude = np.array([fix.longitude_deg for fix in fixes])
-    axes = principal_axes(np.stack([fix.covariance_m2 for fix in fixes]))
+    covariances = np.array([fix.covariance_m2 for fix in fixes])
+    axes = principal_axes(covariances)
     ellipses = error_ellipses(axes, [sample.job.delivery.headers.confidences for sample in samples])
     identities = [
         FixIdentity(s.job.job_id or "", s.index, s.job.session_id, s.job.capture_time, version.record.version)
@@ -140,20 +141,22 @@ def _predictions(version: ModelVersion, samples: Sequence[Sample]) -> dict[Sampl
     ]
     collections = feature_collections(identities, latitude, longitude, ellipses)
     outside = version.admission.outside_area(latitude, longitude)
+    shown = zip(fixes, covariances.tolist(), axes.theta_deg.tolist(), ellipses, strict=True)
     return {
         sample: {
-            **_fix(fixes[item], float(axes.theta_deg[item]), ellipses[item]),
-            "geojson": collections[item],
+            **_fix(*fix),
+            "geojson": collection,
             **_receivers(sample),
-            "flags": _flags(sample, outside=bool(outside[item])),
+            "flags": _flags(sample, outside=is_outside),
             "cache_hit": sample.cache_hit,
         }
-        for item, sample in enumerate(samples)
+        for sample, fix, collection, is_outside in zip(samples, shown, collections, outside.tolist(), strict=True)
     }
 
 
-def _fix(fix: Fix, theta_deg: float, ellipses: Sequence[ErrorEllipse]) -> dict[str, Any]:
-    covariance = fix.covariance_m2.tolist()
+def _fix(
+    fix: Fix, covariance_m2: list[list[float]], theta_deg: float, ellipses: Sequence[ErrorEllipse]
+) -> dict[str, Any]:
     wire = [
         {
             "semi_major_m": ellipse.semi_major_m,
@@ -166,10 +169,10 @@ def _fix(fix: Fix, theta_deg: float, ellipses: Sequence[ErrorEllipse]) -> dict[s
     ]
     return {
         "position": {"latitude": fix.latitude_deg, "longitude": fix.longitude_deg},
-        "covariance_m2": covariance,
+        "covariance_m2": covariance_m2,
         "uncertainty": {
-            "sigma_x": covariance[0][0] ** 0.5,
-            "sigma_y": covariance[1][1] ** 0.5,
+            "sigma_x": covariance_m2[0][0] ** 0.5,
+            "sigma_y": covariance_m2[1][1] ** 0.5,
             "theta": theta_deg,
             "confidence_interval": ellipses[0].confidence,
         },
@@ -200,8 +203,8 @@ def _point(place: Point) -> dict[str, Any]:
 
 def _flags(sample: Sample, *, outside: bool) -> list[str]:
     few = sample.seats is not None and sample.seats.few
-    found = {"few_receivers": few, "outside_area": outside, "clipped": sample.clipped}
-    return [flag for flag, stands in found.items() if stands]
+    found = (("few_receivers", few), ("outside_area", outside), ("clipped", sample.clipped))
+    return [flag for flag, stands in found if stands]
 
 
 def _result_outcome(
@@ -216,11 +219,11 @@ def _result_outcome(
         if sample.error is not None:
             answers.append(sample.error.problem(job.job_id) | {"sample": sample.index})
         else:
-            prediction = predictions[sample]
-            answers.append(prediction | {"flags": prediction["flags"] + stale})
+            predictions[sample]["flags"] += stale
+            answers.append(predictions[sample])
     assert job.recording is not None
     if not job.recording.batch:
-        return Outcome(_json(fields | answers[0] | measured), None)
+        return Outcome(_json({**fields, **answers[0], **measured}), None)
     predicted = [a if "code" in a else a | {"sample": s.index} for a, s in zip(answers, job.samples, strict=True)]
     totals = {
         "total_time_ms": timings["total"],

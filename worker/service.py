@@ -177,7 +177,7 @@ class Service:
             log.warning("drain.unfinished", waiting=len(left), batches=self._batcher.in_flight)
             for delivery in left:
                 with suppress(HeimdallError):
-                    self._metrics.released.inc(await delivery.session.release([delivery.message]))
+                    self._metrics.released.inc(delivery.session.release([delivery.message]))
 
     def _take(self, delivery: Delivery) -> None:
         self._metrics.delivered(redelivered=delivery.redelivered)

@@ -54,7 +54,7 @@ class Settler:
         for session, members in _by_session(jobs).items():
             with tracing.stage("reply"):
                 await self._answer(session, members)
-            await session.ack(job.delivery.message for job in members)
+            session.ack(job.delivery.message for job in members)
         await self._outcomes.clear_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
         self._count(jobs)
 
@@ -94,7 +94,7 @@ class Settler:
     async def release(self, jobs: Sequence[Job]) -> None:
         """Give jobs that are not settled back to the queue."""
         for session, members in _by_session(jobs).items():
-            self._metrics.released.inc(await session.release(job.delivery.message for job in members))
+            self._metrics.released.inc(session.release(job.delivery.message for job in members))
         # What is given back in good order did not crash the worker.
         await self._outcomes.forgive_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
 

@@ -52,13 +52,13 @@ class MemorySession:
         await asyncio.sleep(0)
         return taken
 
-    async def ack(self, messages):
+    def ack(self, messages):
         """Acknowledge with the frames that the ledger asks for."""
         for tag, multiple in self.ledger.finish({message.delivery_tag for message in messages}):
             if not self.lost.is_set():
                 self.broker.on_ack(self, tag, multiple=multiple)
 
-    async def release(self, messages):
+    def release(self, messages):
         """Give back what is not settled; how many."""
         dropped = [message.delivery_tag for message in messages if self.ledger.drop(message.delivery_tag)]
         for tag in dropped:

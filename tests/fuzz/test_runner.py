@@ -92,7 +92,7 @@ def test_coverage_leads_to_inputs(tmp_path, monkeypatch):
 class CarelessSession(MemorySession):
     """Acknowledges up to the highest finished tag, whatever lies below it."""
 
-    async def ack(self, messages):
+    def ack(self, messages):
         """One frame is enough, it thinks."""
         tags = {message.delivery_tag for message in messages}
         if self.ledger.finish(tags) and not self.lost.is_set():

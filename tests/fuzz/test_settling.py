@@ -191,12 +191,8 @@ class Settling(RuleBasedStateMachine):
     @rule()
     def withdraw(self):
         """Give back what waits, as at the end of the grace period."""
-
-        async def give_back():
-            for delivery in self.batcher.withdraw():
-                await delivery.session.release([delivery.message])
-
-        self.loop.run_until_complete(give_back())
+        for delivery in self.batcher.withdraw():
+            delivery.session.release([delivery.message])
 
     @invariant()
     def nothing_is_settled_twice(self):

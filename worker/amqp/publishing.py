@@ -28,17 +28,18 @@ from worker.amqp.stream import (
     FRAME_END,
     HEADER,
     METHOD,
+    MULTIPLE,
     NACK,
     PUBLISH,
     RETURN,
     StreamConnection,
+    frame,
 )
 
 _DELIVERY_MODE: Final = {False: 1, True: 2}
 
 # AMQP 0-9-1: section 4.2.6.1 for the flags of the properties. The confirms are RabbitMQ's: tag, and the bit multiple.
 _CONFIRM: Final = struct.Struct(">4xQB")
-_MULTIPLE: Final = 1
 _CONTENT: Final = struct.Struct(">HHQH")
 _FRAME_MAX: Final = 131_072
 """Where the broker sets no limit, which it tells as 0: what it sets unless told otherwise."""
@@ -121,7 +122,7 @@ class Publisher:
             raise InvalidFrameError(f"a confirm or return cannot be read: {error!r}") from error
 
     def _confirm(self, tag: int, bits: int, *, acked: bool) -> None:
-        for settled in self._until(tag) if bits & _MULTIPLE else [tag]:
+        for settled in self._until(tag) if bits & MULTIPLE else [tag]:
             confirms, index = self._open.pop(settled)
             confirms.settle(index, taken=acked and settled not in self._returned)
             self._returned.discard(settled)
@@ -166,13 +167,9 @@ def _frames(publication: Publication, message_id: str | None, channel: int, most
     """
     body = publication.body
     method = _method(publication.exchange, publication.routing_key, publication.mandatory)
-    parts = [_frame(METHOD, channel, method), _frame(HEADER, channel, _header(publication, message_id))]
-    parts += [_frame(BODY, channel, body[start : start + most]) for start in range(0, len(body), most)]
+    parts = [frame(METHOD, channel, method), frame(HEADER, channel, _header(publication, message_id))]
+    parts += [frame(BODY, channel, body[start : start + most]) for start in range(0, len(body), most)]
     return b"".join(parts)
-
-
-def _frame(kind: int, channel: int, payload: bytes) -> bytes:
-    return b"".join((FRAME.pack(kind, channel, len(payload)), payload, FRAME_END))
 
 
 @lru_cache(maxsize=1024)

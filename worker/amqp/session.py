@@ -7,8 +7,7 @@ Two connections, because an alarm of the broker blocks those that publish.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import aio_pika
@@ -25,7 +24,7 @@ from worker.amqp.ledger import AckLedger
 from worker.amqp.message import Message
 from worker.amqp.publishing import Publication, Publisher
 from worker.amqp.receiving import read_delivery_frames
-from worker.amqp.stream import DELIVER, StreamConnection
+from worker.amqp.stream import DELIVER, StreamConnection, ack_frame, requeue_frame
 from worker.amqp.topology import Topology
 from worker.errors import Unavailable
 from worker.tls import explain
@@ -60,8 +59,6 @@ class AmqpSession:
         self.idle.set()
         self._confirm_timeout = confirm_timeout
         self._ledger = AckLedger()
-        # What the ledger asks for holds only while no other frames come in between.
-        self._settling = asyncio.Lock()
         # The connection holds its channels weakly.
         self._jobs: AbstractChannel
         self._out: AbstractChannel
@@ -124,29 +121,23 @@ class AmqpSession:
             self.lose(f"publishing failed: {error!r}")
             raise Unavailable(f"publishing failed: {error!r}") from error
 
-    async def ack(self, messages: Iterable[Message]) -> None:
+    def ack(self, messages: Iterable[Message]) -> None:
         """Acknowledge finished messages of this session, with as few frames as possible.
 
         On a session that was lost this does nothing: the broker delivers them again.
         """
         finished = {message.delivery_tag for message in messages}
-        async with self._settling:
-            for tag, multiple in self._ledger.finish(finished):
-                await self._settle(partial(self._inbox.basic_ack, tag, multiple=multiple))
+        self._settle([ack_frame(self._inbox.number, tag, multiple) for tag, multiple in self._ledger.finish(finished)])
 
-    async def release(self, messages: Iterable[Message]) -> int:
+    def release(self, messages: Iterable[Message]) -> int:
         """Give messages back to the queue, unfinished; those settled already are left out.
 
         Returns:
             How many were released.
         """
-        released = 0
-        async with self._settling:
-            for message in messages:
-                if self._ledger.drop(message.delivery_tag):
-                    await self._settle(partial(self._inbox.basic_nack, message.delivery_tag, requeue=True))
-                    released += 1
-        return released
+        open_ = [message.delivery_tag for message in messages if self._ledger.drop(message.delivery_tag)]
+        self._settle([requeue_frame(self._inbox.number, tag) for tag in open_])
+        return len(open_)
 
     def holds(self, message: Message) -> bool:
         """Whether a message of this session is still to be settled."""
@@ -163,14 +154,15 @@ class AmqpSession:
         for connection in (self.consumer, self.publisher):
             await _close(connection)
 
-    async def _settle(self, settle: Callable[[], Awaitable[None]]) -> None:
-        if self.lost.is_set():
+    def _settle(self, frames: Sequence[bytes]) -> None:
+        # All in one write: what the ledger asks for holds only while no other frames come in between.
+        if self.lost.is_set() or not frames:
             return
-        try:
-            await settle()
-        except LOST as error:
-            log.info("broker.settle_failed", error=repr(error))
-            self.lose(f"acknowledging failed: {error!r}")
+        if self._inbox.is_closed or self.consumer.writer.is_closing():
+            log.info("broker.settle_failed", error="the channel is closed")
+            self.lose("acknowledging failed: the channel is closed")
+            return
+        self.consumer.writer.write(b"".join(frames))
 
     async def _channel(self, connection: AbstractConnection, **options: bool) -> AbstractChannel:
         channel = connection.channel(**options)

@@ -40,8 +40,28 @@ _KINDS: Final = (METHOD, HEADER, BODY, _HEARTBEAT)
 _HEAD_BYTES: Final = FRAME.size
 _HEARTBEAT_FRAME: Final = FRAME.pack(_HEARTBEAT, 0, 0) + FRAME_END
 _BODY_SIZE: Final = struct.Struct(">4xQ")
+_SETTLE: Final = struct.Struct(">QB")
+"""Arguments of Basic.Ack and Basic.Nack: delivery tag, and bits."""
+MULTIPLE: Final = 1
+"""The bit by which a tag stands for all up to it."""
+_REQUEUE: Final = 2
 _WITH_CONTENT: Final = (RETURN, DELIVER)
 _SIGN_OF_LIFE_S: Final = 1.0
+
+
+def frame(kind: int, channel: int, payload: bytes) -> bytes:
+    """A whole frame."""
+    return b"".join((FRAME.pack(kind, channel, len(payload)), payload, FRAME_END))
+
+
+def ack_frame(channel: int, delivery_tag: int, multiple: bool) -> bytes:  # noqa: FBT001 - as the ledger says it
+    """Basic.Ack: of one delivery, or of all up to it."""
+    return frame(METHOD, channel, ACK + _SETTLE.pack(delivery_tag, MULTIPLE if multiple else 0))
+
+
+def requeue_frame(channel: int, delivery_tag: int) -> bytes:
+    """Basic.Nack of one delivery, which goes back to the queue."""
+    return frame(METHOD, channel, NACK + _SETTLE.pack(delivery_tag, _REQUEUE))
 
 
 class FrameReader(asyncio.StreamReader):

@@ -8,6 +8,7 @@ line: azimuth = (90° - theta) mod 180°. A circle has no major axis; its azimut
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,7 +100,7 @@ def principal_axes(covariance_m2: ArrayLike) -> PrincipalAxes:
     ee, _, en, nn = np.asarray(covariance_m2, dtype=np.float64).reshape(-1, 4).T
     half_difference = ee / 2 - nn / 2
     larger = ee / 2 + nn / 2 + np.hypot(half_difference, en)
-    smaller = np.clip((ee / larger) * nn - (en / larger) * en, 0, larger)
+    smaller = np.minimum(np.maximum((ee / larger) * nn - (en / larger) * en, 0), larger)
     theta_deg = _theta_deg(half_difference, en)
     return PrincipalAxes(np.sqrt(larger), np.sqrt(smaller), np.mod(90 - theta_deg, 180), theta_deg)
 
@@ -126,9 +127,13 @@ def error_ellipses(axes: PrincipalAxes, confidences: Sequence[Sequence[float]]) 
     Raises:
         ValueError: a confidence is not in (0, 0.999], or the number of lists is not B.
     """
-    scales = iter(chi_square_scale([p for asked in confidences for p in asked]).tolist())
     rows = zip(axes.sigma_major_m.tolist(), axes.sigma_minor_m.tolist(), axes.azimuth_deg.tolist(), strict=True)
     return [
-        [ErrorEllipse(major * (k := next(scales)), minor * k, azimuth, float(p)) for p in asked]
+        [ErrorEllipse(major * (k := _scale(p)), minor * k, azimuth, float(p)) for p in asked]
         for (major, minor, azimuth), asked in zip(rows, confidences, strict=True)
     ]
+
+
+@lru_cache(maxsize=256)
+def _scale(confidence: float) -> float:
+    return float(chi_square_scale(confidence))

@@ -23,6 +23,7 @@ _ELLIPSE_STYLE = {
     "fill-opacity": 0.15,
 }
 _FIX_STYLE = {"marker-color": "#e31a1c", "marker-size": "small"}
+_HALF_TURN_DEG = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,16 @@ def _shapes(
     fix = np.repeat(np.arange(len(ellipses)), [len(of_fix) for of_fix in ellipses])
     axes = np.array([(e.semi_major_m, e.semi_minor_m, e.azimuth_deg) for of_fix in ellipses for e in of_fix])
     rings = ellipse_rings(latitude_deg[fix], longitude_deg[fix], axes, decimals[fix])
-    crosses, winding = antimeridian_crossings(rings)
-    boxes = bounding_boxes(rings).tolist()
+    boxes = bounding_boxes(rings)
     shapes: list[tuple[dict[str, Any], list[float]]] = [
-        ({"type": "Polygon", "coordinates": [ring]}, box) for ring, box in zip(rings, boxes, strict=True)
+        ({"type": "Polygon", "coordinates": [ring]}, box) for ring, box in zip(rings, boxes.tolist(), strict=True)
     ]
-    for r in np.flatnonzero(crosses).tolist():
-        geometry = cut_at_antimeridian(rings[r], int(winding[r]), int(decimals[fix[r]]))
-        shapes[r] = (geometry, bounding_box(rings[r], int(winding[r])))
+    # Every ring that crosses ±180° is wider than half a turn.
+    for r in np.flatnonzero(boxes[:, 2] - boxes[:, 0] > _HALF_TURN_DEG).tolist():
+        [crosses], [winding] = antimeridian_crossings(rings[r : r + 1])
+        if crosses:
+            geometry = cut_at_antimeridian(rings[r], int(winding), int(decimals[fix[r]]))
+            shapes[r] = (geometry, bounding_box(rings[r], int(winding)))
     return shapes
 
 

@@ -99,15 +99,17 @@ def ellipse_rings(
     near = (semi_major_m <= NEAR_M).all() and (np.abs(latitude_deg) <= NEAR_LATITUDE_DEG).all()
     to_wgs84 = enu_to_wgs84_near if near else enu_to_wgs84
     latitude, longitude = to_wgs84(latitude_deg[:, None], longitude_deg[:, None], east_m, north_m)
-    open_rings = round_degrees(np.stack((longitude, latitude), axis=-1), decimals[:, None, None])
-    return np.concatenate((open_rings, open_rings[:, :1]), axis=1)
+    rings = np.empty((len(axes), RING_POINTS + 1, 2))
+    rings[:, :-1, 0], rings[:, :-1, 1] = longitude, latitude
+    rings[:, -1] = rings[:, 0]
+    return round_degrees(rings, decimals[:, None, None])
 
 
 def _drawn_axes(
     latitude_deg: NDArray[np.float64], axes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Half axes of the outline, each (R,): those of the ellipse within what a ring of straight edges can show."""
-    semi_major_m, semi_minor_m = np.clip(axes[:, :2], MIN_SEMI_AXIS_M, MAX_SEMI_AXIS_M).T
+    semi_major_m, semi_minor_m = np.minimum(np.maximum(axes[:, :2], MIN_SEMI_AXIS_M), MAX_SEMI_AXIS_M).T
     pole_m = (90 - np.abs(latitude_deg)) * _METRES_PER_EQUATOR_DEGREE - semi_major_m
     thinnest_m = _THINNEST * semi_major_m**2 / np.maximum(pole_m, _NEAREST_POLE * semi_major_m)
     return semi_major_m, np.maximum(semi_minor_m, thinnest_m)

@@ -28,12 +28,14 @@ def normalise_longitude(longitude_deg: ArrayLike) -> NDArray[np.float64]:
         longitude_deg: degrees east, any shape.
 
     Returns:
-        float64 of the same shape; NaN for what is not finite.
+        float64 of the same shape, which may be the argument itself; NaN for what is not finite.
     """
     longitude = np.asarray(longitude_deg, dtype=np.float64)
+    inside = (longitude >= -180) & (longitude < 180)  # noqa: PLR2004 - half a turn
+    if inside.all():
+        return longitude
     with np.errstate(invalid="ignore"):
         wrapped = np.mod(longitude + 180, 360) - 180
-    inside = (longitude >= -180) & (longitude < 180)  # noqa: PLR2004 - half a turn
     # The modulus of a tiny negative number rounds to 360 itself.
     return np.where(inside, longitude, np.where(wrapped >= 180, -180.0, wrapped))  # noqa: PLR2004 - half a turn
 
@@ -104,13 +106,14 @@ def enu_to_wgs84_near(
     uu, vv = u * u, v * v
     mixed = 1 + 3 * t2 + eta2
     bent = mixed - 9 * eta2 * t2
-    latitude = (1 + eta2) * (
+    to_degrees = 180 / np.pi
+    latitude = (to_degrees * (1 + eta2)) * (
         u
         - vv * (t / 2 + u * (bent / 6) - vv * (t * bent / 24))
         - uu * (1.5 * eta2 * t + u * (eta2 * (1 - t2) / 2) + vv * (t * (4 + 6 * t2 - 13 * eta2 - 9 * eta2 * t2) / 12))
     )
     longitude = v * (1 + t * u + uu * (mixed / 3 + u * (t * (mixed + 1) / 3)) - vv * (t2 / 3 + u * (t * mixed / 3)))
-    return latitude_deg + np.degrees(latitude), normalise_longitude(longitude_deg + np.degrees(longitude / cosine))
+    return latitude_deg + latitude, normalise_longitude(longitude_deg + longitude * (to_degrees / cosine))
 
 
 def wgs84_to_enu(

@@ -56,5 +56,5 @@ class Alike:
         rows, channels = items[0].seats.occupied
         recorded = [item.capture.samples for item in items]
         samples = recorded[0][np.newaxis] if len(recorded) == 1 else np.stack(recorded)
-        in_order = np.array_equal(channels, np.arange(samples.shape[1]))
+        in_order = channels.tolist() == list(range(samples.shape[1]))
         return cls(items, rows, channels, samples if in_order else samples[:, channels])

@@ -82,9 +82,9 @@ def _positions(
     contract: ModelContract, raw: NDArray[np.float64], origin: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     position = contract.position
-    values = raw * np.asarray(position.scale) + np.asarray(position.offset)
-    axes = [_COVARIANCE_AXIS[axis] for axis in position.axes]
-    east, north = values[:, axes.index(0)], values[:, axes.index(1)]
+    placed = zip(position.axes, raw.T, position.scale, position.offset, strict=True)
+    values = {_COVARIANCE_AXIS[axis]: column * scale + offset for axis, column, scale, offset in placed}
+    east, north = values[0], values[1]
     if position.frame == "enu_m":
         if position.metres_per_degree is None:
             return _moved(origin, east, north)
@@ -106,47 +106,49 @@ def _moved(
 
 def _covariances(contract: ModelContract, outputs: Outputs, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     raw = np.asarray(outputs[contract.uncertainty.output], dtype=np.float64).reshape(len(latitude), -1)
-    factors = np.asarray(contract.position.scale) * contract.uncertainty.scale * _metres(contract, latitude)
-    covariance = _raw_covariance(contract, raw) * factors[:, :, np.newaxis] * factors[:, np.newaxis, :]
-    order = np.argsort([_COVARIANCE_AXIS[axis] for axis in contract.position.axes])
-    return covariance[:, order][:, :, order]
+    elements = _raw_covariance(contract, raw)
+    scale = [factor * contract.uncertainty.scale for factor in contract.position.scale]
+    first, second = (s * m for s, m in zip(scale, _metres(contract, latitude), strict=True))
+    covariance = np.empty((len(latitude), 2, 2))
+    i, j = (_COVARIANCE_AXIS[axis] for axis in contract.position.axes)
+    covariance[:, i, i] = elements[0] * (first * first)
+    covariance[:, j, j] = elements[2] * (second * second)
+    covariance[:, 0, 1] = covariance[:, 1, 0] = elements[1] * (first * second)
+    return covariance
 
 
-def _metres(contract: ModelContract, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Metres per unit of the scaled position, (B, 2), in the contract's axis order."""
+def _metres(contract: ModelContract, latitude: NDArray[np.float64]) -> list[NDArray[np.float64] | float]:
+    """Metres per unit of the scaled position, for each axis in the contract's order: (B,), or the same for all."""
     if contract.position.frame == "enu_m":
-        return np.ones((len(latitude), 2))
+        return [1.0, 1.0]
     if contract.position.metres_per_degree is not None:
-        north, east = contract.position.metres_per_degree
-        per_axis = {1: np.full(len(latitude), north), 0: np.full(len(latitude), east)}
+        north_m, east_m = contract.position.metres_per_degree
+        per_axis: dict[int, NDArray[np.float64] | float] = {1: north_m, 0: east_m}
     else:
         usable = np.where(np.abs(latitude) <= 90.0, latitude, 0.0)  # noqa: PLR2004 - beyond it the fix is at fault
-        north_m, east_m = metres_per_degree(usable)
-        per_axis = {1: north_m, 0: east_m}
-    return np.stack([per_axis[_COVARIANCE_AXIS[axis]] for axis in contract.position.axes], axis=1)
+        per_axis = dict(zip((1, 0), metres_per_degree(usable), strict=True))
+    return [per_axis[_COVARIANCE_AXIS[axis]] for axis in contract.position.axes]
 
 
-def _raw_covariance(contract: ModelContract, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+def _raw_covariance(
+    contract: ModelContract, raw: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | float, NDArray[np.float64]]:
+    """Variance of the first axis, covariance, variance of the second, each (B,), in the contract's order and units."""
+    columns = raw.T
     match contract.uncertainty.kind:
         case "cholesky":
-            lower = np.zeros((len(raw), 2, 2))
-            lower[:, 0, 0], lower[:, 1, 0], lower[:, 1, 1] = raw[:, 0], raw[:, 1], raw[:, 2]
-            return lower @ lower.transpose(0, 2, 1)
+            return columns[0] ** 2, columns[0] * columns[1], columns[1] ** 2 + columns[2] ** 2
         case "sigma_rho":
-            cross = raw[:, 0] * raw[:, 1] * raw[:, 2]
-            flat = np.stack([raw[:, 0] ** 2, cross, cross, raw[:, 1] ** 2], axis=1)
-            return flat.reshape(-1, 2, 2)
+            return columns[0] ** 2, columns[0] * columns[1] * columns[2], columns[1] ** 2
         case "sigma":
-            variance = raw**2
+            variance = columns**2
         case "log_variance":
-            variance = np.exp(raw)
+            variance = np.exp(columns)
         case "variance":
-            variance = raw
+            variance = columns
     if contract.uncertainty.of == "total":
         variance = variance / 2.0
-    diagonal = np.zeros((len(raw), 2, 2))
-    diagonal[:, [0, 1], [0, 1]] = variance
-    return diagonal
+    return variance[0], 0.0, variance[-1]
 
 
 def expected_components(contract: ModelContract) -> tuple[int, ...]:
@@ -164,7 +166,7 @@ def _faults(
     on_earth = finite & (np.abs(latitude) <= 90.0)  # noqa: PLR2004 - the poles
     definite = is_positive_definite(covariance)
     with np.errstate(invalid="ignore"):
-        meaningful = np.trace(covariance, axis1=1, axis2=2) <= LARGEST_SIGMA_M**2
+        meaningful = covariance[:, 0, 0] + covariance[:, 1, 1] <= LARGEST_SIGMA_M**2
     sure = np.ones(len(latitude), dtype=bool) if confidence is None else (confidence >= 0) & (confidence <= 1)
     if (on_earth & definite & meaningful & sure).all():
         return (None,) * len(latitude)

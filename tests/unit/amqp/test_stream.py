@@ -13,7 +13,7 @@ from aiormq.exceptions import InvalidFrameError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.amqp.stream import ACK, DELIVER, NACK, RETURN, FrameReader
+from worker.amqp.stream import ACK, DELIVER, NACK, RETURN, FrameReader, ack_frame, requeue_frame
 
 OURS, OTHER = 2, 3
 HEARTBEAT = pamqp.frame.marshal(pamqp.heartbeat.Heartbeat(), 0)
@@ -178,3 +178,12 @@ def test_what_is_no_sequence_of_frames_ends_the_connection(stream):
     """The transport closes over an exception."""
     with pytest.raises(InvalidFrameError):
         read(stream)
+
+
+@pytest.mark.parametrize("tag", [1, 2**40])
+def test_what_settles_is_framed_as_the_library_would(tag):
+    """Acknowledgements of one and of all up to it, and what gives one back."""
+    one, all_up_to_it = (pamqp.commands.Basic.Ack(tag, multiple) for multiple in (False, True))
+    assert ack_frame(OURS, tag, False) == frame(one)
+    assert ack_frame(OURS, tag, True) == frame(all_up_to_it)
+    assert requeue_frame(OURS, tag) == frame(pamqp.commands.Basic.Nack(tag, False, True))

@@ -176,8 +176,7 @@ class Service:
             left: list[Delivery] = [*self._batcher.withdraw(), *self._claims.withdraw()]
             log.warning("drain.unfinished", waiting=len(left), batches=self._batcher.in_flight)
             for delivery in left:
-                with suppress(HeimdallError):
-                    self._metrics.released.inc(delivery.session.release([delivery.message]))
+                self._metrics.released.inc(delivery.session.release([delivery.message]))
 
     def _take(self, delivery: Delivery) -> None:
         self._metrics.delivered(redelivered=delivery.redelivered)

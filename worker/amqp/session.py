@@ -35,6 +35,8 @@ tolerate_bad_content()
 
 HEARTBEAT_S: Final = 10
 STEP_TIMEOUT_S: Final = 15.0
+CLOSE_TIMEOUT_S: Final = 3.0
+"""After it a connection is cut off; less than what the worker keeps of its grace period for closing."""
 LOST: Final = (aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError, RuntimeError)
 """What the library raises when a channel or connection is gone."""
 
@@ -59,6 +61,8 @@ class AmqpSession:
         self.idle.set()
         self._confirm_timeout = confirm_timeout
         self._ledger = AckLedger()
+        self._nothing_held = asyncio.Event()
+        self._nothing_held.set()
         # The connection holds its channels weakly.
         self._jobs: AbstractChannel
         self._out: AbstractChannel
@@ -83,6 +87,9 @@ class AmqpSession:
     async def consume(self, flow: Flow, take: Callable[[Message], None]) -> None:
         """Consume while the flow is open. Ends only by an exception or cancellation.
 
+        What was delivered is settled before the queue is consumed anew: the prefetch is that of each consumer, so the
+        next would get as many jobs again beside those that are held.
+
         Args:
             flow: whether jobs are taken.
             take: gets each message; must not block or raise.
@@ -91,14 +98,16 @@ class AmqpSession:
         def on_delivery(method: bytes, header: bytes, body: bytes) -> None:
             message = read_delivery_frames(method, header, body)
             self._ledger.deliver(message.delivery_tag)
+            self._nothing_held.clear()
             take(message)
 
         self.consumer.reader.divert(self._inbox.number, (DELIVER,), on_delivery)
         while True:
+            await self._nothing_held.wait()
             await flow.wait(open_=True)
+            self.idle.clear()  # Deliveries may come before the answer does.
             consumer = await self._inbox.basic_consume(self._queue, _diverted, timeout=STEP_TIMEOUT_S)
             assert consumer.consumer_tag is not None
-            self.idle.clear()
             log.info("consumer.started", queue=self._queue)
             await flow.wait(open_=False)
             await self._inbox.basic_cancel(consumer.consumer_tag, timeout=STEP_TIMEOUT_S)
@@ -149,12 +158,13 @@ class AmqpSession:
         return len(self._ledger)
 
     async def close(self) -> None:
-        """Close both connections, within bounds."""
+        """Close both connections, within `CLOSE_TIMEOUT_S`."""
         self.lose("closed by this worker")
-        for connection in (self.consumer, self.publisher):
-            await _close(connection)
+        await asyncio.gather(_close(self.consumer), _close(self.publisher))
 
     def _settle(self, frames: Sequence[bytes]) -> None:
+        if not self._ledger:
+            self._nothing_held.set()
         # All in one write: what the ledger asks for holds only while no other frames come in between.
         if self.lost.is_set() or not frames:
             return
@@ -215,12 +225,19 @@ async def _connect(url: str, name: str) -> StreamConnection:
 
 
 async def _close(connection: StreamConnection) -> None:
-    """Close a connection that may be broken already, or silent."""
+    """Close a connection that may be broken already, silent, or blocked with much still to be sent."""
+    closing = asyncio.ensure_future(connection.close())
+    closing.add_done_callback(_note_close)
     try:
-        await asyncio.wait_for(connection.close(), HEARTBEAT_S)
-    except (*LOST, asyncio.CancelledError) as error:
-        if _cancelled():
-            raise
+        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    finally:
+        if not closing.done():  # The library waits until all is sent, which a blocked broker does not read.
+            connection.writer.transport.abort()
+            closing.cancel()
+
+
+def _note_close(closing: asyncio.Task[None]) -> None:
+    if not closing.cancelled() and (error := closing.exception()) is not None:
         log.debug("broker.close_failed", error=repr(error))
 
 

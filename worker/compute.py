@@ -152,6 +152,7 @@ def unexpected(error: Exception, job: Job) -> InternalError:
 
 def _read(job: Job, rollout: Rollout[ModelVersion], *, caching: bool) -> None:
     delivery = job.delivery
+    job.samples = []  # Of a job that is read again they are the canary's, and would count as production's failures.
     if delivery.content_type == JSON_CONTENT_TYPE:
         job.recording = read_json(delivery.body)
     else:

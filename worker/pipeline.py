@@ -88,6 +88,8 @@ class Pipeline:
         except VersionAtFault as fault:
             log.warning("batch.kept", jobs=len(jobs), reason=str(fault))
             leave_features()
+            # They are begun anew, and the worker did not die of them.
+            await self._outcomes.forgive_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
             await self._models.replaced(fault.rollout)
             await self.run(deliveries, leave_features)
         except Unavailable as error:

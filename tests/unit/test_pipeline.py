@@ -1,4 +1,5 @@
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -59,6 +60,7 @@ class Outcomes:
     """A store that holds what it is given, and answers late."""
 
     stored: dict = field(default_factory=dict)
+    starts: Counter = field(default_factory=Counter)
     error: Exception | None = None
 
     async def lookup(self, job_ids):
@@ -69,8 +71,13 @@ class Outcomes:
         return {job_id: self.stored[job_id] for job_id in job_ids if job_id in self.stored}
 
     async def count_suspect(self, job_id):
-        """The first time."""
-        return 1
+        """Once more."""
+        self.starts[job_id] += 1
+        return self.starts[job_id]
+
+    async def forgive_suspects(self, job_ids):
+        """Once less."""
+        self.starts.subtract(job_ids)
 
 
 @dataclass
@@ -114,9 +121,12 @@ class Line:
         self.failed.append(version.label)
         self.models.drop(version)
 
-    async def run(self, *names):
-        """One micro-batch of loud recordings."""
-        messages = [sigmf_message(1, message_id=name, body=LOUD) for name in names]
+    async def run(self, *names, deliveries=0):
+        """One micro-batch of loud recordings, delivered so many times before."""
+        headers = {"x-delivery-count": deliveries} if deliveries else {}
+        messages = [
+            sigmf_message(1, message_id=name, body=LOUD, headers=headers, redelivered=deliveries > 0) for name in names
+        ]
         await self.pipeline.run([read_delivery(self.session, m, 10_000_000) for m in messages], lambda: None)
 
     @property
@@ -195,6 +205,18 @@ async def test_an_input_on_which_production_fails_too_blames_no_canary(line, bad
     assert "9" not in line.failed
 
 
+async def test_what_production_refuses_is_no_failure_of_production(line, bad, folder):
+    """The canary failed on it; production takes only longer recordings, and is not to blame."""
+    strict = load(folder(), min_samples=1_000_000)
+    line.models.replace(Rollout(strict, bad, 100.0))
+    async with asyncio.timeout(20):
+        for batch in range(4):
+            await line.run(*names(4, 4 * batch))
+    await asyncio.sleep(0)
+    assert {job.outcome.error for job in line.settler.answered.values()} == {"too_few_samples"}
+    assert line.failed == []
+
+
 async def test_jobs_of_production_at_fault_are_kept_until_another_version_serves(line, good, bad):
     """The third bad batch is not answered with the model's failures, but computed again."""
     line.models.replace(Rollout(bad))
@@ -210,6 +232,22 @@ async def test_jobs_of_production_at_fault_are_kept_until_another_version_serves
         await kept
     assert {line.result(name).model_version for name in names(4, 8)} == {"7"}
     assert line.settler.released == []
+
+
+async def test_a_suspect_that_is_kept_is_not_blamed_for_it(line, good, bad):
+    """It is begun anew without having killed the worker, however many versions are at fault before one serves."""
+    line.models.replace(Rollout(bad))
+    for start in (0, 4):
+        await line.run(*names(4, start))
+    kept = asyncio.create_task(line.run("suspect", deliveries=2))
+    await asyncio.sleep(0.2)
+    assert not kept.done()
+    assert line.outcomes.starts["suspect"] == 0
+    line.models.replace(Rollout(good))
+    async with asyncio.timeout(20):
+        await kept
+    assert line.result("suspect").model_version == "7"
+    assert line.outcomes.starts["suspect"] == 1
 
 
 async def test_kept_jobs_of_a_lost_session_are_left_to_the_broker(line, good, bad):

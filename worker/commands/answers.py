@@ -10,7 +10,7 @@ from worker.commands.subject import Batch, Subject, metres
 from worker.commands.trials import KINDS, trials
 from worker.geo.ellipse import principal_axes
 from worker.geo.wgs84 import geodesic_distance_m
-from worker.serving.outputs import Fixes
+from worker.serving.outputs import NOT_FINITE, Fixes
 
 ANSWERS: Final = "answers"
 BATCH: Final = "batch"
@@ -92,7 +92,7 @@ _ELSE: Final = "jobs like these would end as inference_failed"
 _REMEDIES: Final = {
     "the model's covariance is not positive definite": "see uncertainty/kind and its order, or bound the output in the "
     "graph (softplus on a scale, tanh on a correlation)",
-    "the model's position is not finite": "look for a division by the number of receivers, a log of 0, or an overflow; "
+    NOT_FINITE: "look for a division by the number of receivers, a log of 0, or an overflow; "
     "a fill of absent rows that the model was not trained with",
 }
 

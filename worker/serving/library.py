@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from worker.errors import Unavailable
+from worker.errors import ModelRejected, Unavailable
 from worker.serving.loading import MODEL_NAME, file_digest
 from worker.serving.registry import Registry
 from worker.serving.rollout import Rollout, VersionRecord
@@ -49,7 +49,7 @@ class Library:
         """
         kept = self._place(record)
         if kept is not None and kept.is_dir():
-            if file_digest(kept / MODEL_NAME) == record.digest:
+            if _holds(kept, record):
                 yield kept
                 return
             shutil.rmtree(kept, ignore_errors=True)  # Damaged on this disk, which is no fault of the version.
@@ -73,8 +73,7 @@ class Library:
         used = {self._place(record) for record in rollout.versions}
         for directory in self._home.iterdir():
             # Another worker on this disk may be about to load what is new.
-            old = directory.stat().st_mtime < time.time() - _KEPT_S
-            if directory.is_dir() and directory not in used and old:
+            if directory.is_dir() and directory not in used and _age_s(directory) > _KEPT_S:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def last_known(self) -> Rollout[VersionRecord]:
@@ -110,3 +109,19 @@ class Library:
             staging.rename(place)
         except OSError:  # Another worker on this disk kept the same files first.
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _holds(directory: Path, record: VersionRecord) -> bool:
+    """Whether the model's file is there, whole."""
+    try:
+        return file_digest(directory / MODEL_NAME) == record.digest
+    except ModelRejected:
+        return False
+
+
+def _age_s(directory: Path) -> float:
+    """Seconds since it was made; 0 where another worker on this disk has just renamed or removed it."""
+    try:
+        return time.time() - directory.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -15,8 +15,10 @@ Outputs = Mapping[str, NDArray[np.generic]]
 
 # Place of each position axis in the covariance, whose order is (east, north).
 _COVARIANCE_AXIS: Final = {"longitude": 0, "east": 0, "latitude": 1, "north": 1}
-LARGEST_SIGMA_M: Final = 2e7
-"""Half the Earth's circumference: no fix can be further off."""
+FARTHEST_M: Final = 2.01e7
+"""Half the Earth's circumference and a little more (a meridian's half is 20,004 km, the equator's 20,038): no place is
+further from another, and no fix can be further off."""
+NOT_FINITE: Final = "the model's position is not finite"
 _OUTPUT_COMPONENTS: Final = {"cholesky": (3,), "sigma_rho": (3,)}
 
 
@@ -65,6 +67,9 @@ def read_outputs(contract: ModelContract, outputs: Outputs, origins: Sequence[tu
 
     Returns:
         One fix per item; items that are no valid position carry their fault.
+
+    Raises:
+        ValueError: an output has another number of components per item than it should.
     """
     n_items = len(origins)
     origin = np.array([o or (0.0, 0.0) for o in origins], dtype=np.float64).reshape(n_items, 2)
@@ -75,7 +80,7 @@ def read_outputs(contract: ModelContract, outputs: Outputs, origins: Sequence[tu
     confidence = None
     if contract.confidence is not None:
         confidence = np.asarray(outputs[contract.confidence.output], dtype=np.float64).reshape(n_items)
-    return Fixes(latitude, longitude, covariance, confidence, _faults(latitude, longitude, covariance, confidence))
+    return Fixes(latitude, longitude, covariance, confidence, _faults(raw, latitude, longitude, covariance, confidence))
 
 
 def _positions(
@@ -86,6 +91,8 @@ def _positions(
     values = {_COVARIANCE_AXIS[axis]: column * scale + offset for axis, column, scale, offset in placed}
     east, north = values[0], values[1]
     if position.frame == "enu_m":
+        # Further on, a geodesic goes round the Earth, and any number would be a position.
+        north = np.where(np.hypot(east, north) <= FARTHEST_M, north, np.nan)
         if position.metres_per_degree is None:
             return _moved(origin, east, north)
         return plane_to_wgs84(origin[:, 0], origin[:, 1], east, north, position.metres_per_degree)
@@ -106,6 +113,12 @@ def _moved(
 
 def _covariances(contract: ModelContract, outputs: Outputs, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     raw = np.asarray(outputs[contract.uncertainty.output], dtype=np.float64).reshape(len(latitude), -1)
+    allowed = expected_components(contract)
+    if raw.shape[1] not in allowed:
+        raise ValueError(
+            f"output {contract.uncertainty.output!r} has {raw.shape[1]} components per item; "
+            f"{contract.uncertainty.kind} has {' or '.join(map(str, allowed))}"
+        )
     elements = _raw_covariance(contract, raw)
     scale = [factor * contract.uncertainty.scale for factor in contract.position.scale]
     first, second = (s * m for s, m in zip(scale, _metres(contract, latitude), strict=True))
@@ -113,7 +126,8 @@ def _covariances(contract: ModelContract, outputs: Outputs, latitude: NDArray[np
     i, j = (_COVARIANCE_AXIS[axis] for axis in contract.position.axes)
     covariance[:, i, i] = elements[0] * (first * first)
     covariance[:, j, j] = elements[2] * (second * second)
-    covariance[:, 0, 1] = covariance[:, 1, 0] = elements[1] * (first * second)
+    # Adding 0 turns -0.0, which JSON would show, into 0.0.
+    covariance[:, 0, 1] = covariance[:, 1, 0] = elements[1] * (first * second) + 0.0
     return covariance
 
 
@@ -157,6 +171,7 @@ def expected_components(contract: ModelContract) -> tuple[int, ...]:
 
 
 def _faults(
+    raw: NDArray[np.float64],
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
     covariance: NDArray[np.float64],
@@ -165,19 +180,21 @@ def _faults(
     finite = np.isfinite(latitude) & np.isfinite(longitude)
     on_earth = finite & (np.abs(latitude) <= 90.0)  # noqa: PLR2004 - the poles
     definite = is_positive_definite(covariance)
-    with np.errstate(invalid="ignore"):
-        meaningful = covariance[:, 0, 0] + covariance[:, 1, 1] <= LARGEST_SIGMA_M**2
+    with np.errstate(all="ignore"):
+        meaningful = covariance[:, 0, 0] + covariance[:, 1, 1] <= FARTHEST_M**2
     sure = np.ones(len(latitude), dtype=bool) if confidence is None else (confidence >= 0) & (confidence <= 1)
     if (on_earth & definite & meaningful & sure).all():
         return (None,) * len(latitude)
     return tuple(
-        "the model's position is not finite"
+        NOT_FINITE
+        if not np.isfinite(raw[i]).all()
+        else "the model's position is further from its origin than any place on Earth"
         if not finite[i]
         else f"the model's position is no place on Earth (latitude {latitude[i]:g})"
         if not on_earth[i]
         else "the model's covariance is not positive definite"
         if not definite[i]
-        else f"the model's uncertainty is larger than the Earth ({LARGEST_SIGMA_M:g} m)"
+        else f"the model's uncertainty is larger than the Earth ({FARTHEST_M:g} m)"
         if not meaningful[i]
         else "the model's confidence is not within 0..1"
         if not sure[i]

@@ -4,6 +4,7 @@ Aliases come first; a registry that still works with stages is read by `Producti
 """
 
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -197,7 +198,8 @@ class Registry:
             run_id=found.run_id or None,
             created_ms=int(found.creation_timestamp),
             tags=dict(found.tags),
-            metrics=dict(run.data.metrics) if run else {},
+            # NaN differs from itself: a record with one would never be the record of what serves already.
+            metrics={key: value for key, value in run.data.metrics.items() if math.isfinite(value)} if run else {},
         )
 
     def _fetch(self, record: VersionRecord, directory: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.affinity import translate
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -223,6 +224,9 @@ def _geometry(contract: ModelContract) -> BaseGeometry | None:
         case west, south, east, north:
             parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]  # RFC 7946, section 5.2
             area = shapely.union_all([box(left, south, right, north) for left, right in parts])
+    # Once more at either side: next to a seam at ±180° the area is near, whichever sign a longitude there has.
+    around = [translate(area, turn) for turn in (-360.0, 0.0, 360.0)]
+    area = shapely.multipolygons(shapely.get_parts(around))
     shapely.prepare(area)
     return area
 

@@ -2,6 +2,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -206,11 +207,34 @@ def test_damaged_files_never_serve(library, registry, home, damage):
         model.write_bytes(model.read_bytes()[:-1] + b"?")
     else:
         model.unlink()
-    registry.away = True
 
     def start():
         with library.files(registry.record) as directory:
             load(directory, registry.record)
 
-    with pytest.raises((ModelRejected, Unavailable)):
+    registry.away = True
+    with pytest.raises(Unavailable):
         start()
+    registry.away = False
+    start()
+    assert registry.downloads == 2, "a disk's damage is no fault of the version"
+    registry.away = True
+    start()
+
+
+def test_a_folder_that_another_worker_takes_away_disturbs_nobody(library, registry, home, monkeypatch):
+    """It is listed, and gone before it is looked at."""
+    use(library, registry.record)
+    stat = Path.stat
+
+    def gone(self, **options):
+        found = stat(self, **options)
+        if self.name.startswith("sha256-") and not options:
+            shutil.rmtree(self)
+            raise FileNotFoundError(str(self))
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)
+    monkeypatch.setattr(Path, "stat", gone)
+    library.remember(Rollout(replace(registry.record, version="8")))
+    assert kept(home) == ["rollout.json"]

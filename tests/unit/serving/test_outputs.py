@@ -167,8 +167,32 @@ def test_components_belong_to_their_kind(kind, components):
 
 
 @pytest.mark.parametrize(
+    ("kind", "uncertain"),
+    [
+        ("variance", [[1.0, 0.5], [0.5, 1.0]]),
+        ("sigma", [1.0, 0.5, 1.0]),
+        ("cholesky", [[1.0, 0.0], [0.5, 1.0]]),
+        ("cholesky", [1.0, 1.0]),
+        ("sigma_rho", [1.0, 1.0]),
+    ],
+)
+def test_other_components_are_refused_not_read_as_some(kind, uncertain):
+    """A whole matrix for a diagonal would lose its correlation unseen."""
+    with pytest.raises(ValueError, match=rf"output 'u' has {np.size(uncertain)} components per item; {kind} has"):
+        read(METRES, {"kind": kind}, [[0, 0]], [uncertain])
+
+
+def test_a_diagonal_has_no_negative_zero():
+    """Nor where an axis is turned round by its scale: JSON would show it."""
+    fixes = read(METRES | {"scale": [-1, 1]}, {"kind": "sigma"}, [[0, 0]], [[1, 1]])
+    assert not np.signbit(fixes.covariance_m2).any()
+
+
+@pytest.mark.parametrize(
     ("raw", "uncertainty", "uncertain", "confidence", "fault"),
     [
+        ([2.2e7, 0], {"kind": "sigma"}, [1, 1], 0.5, "further from its origin"),
+        ([0, -1e30], {"kind": "sigma"}, [1, 1], 0.5, "further from its origin"),
         ([math.nan, 0], {"kind": "sigma"}, [1, 1], 0.5, "not finite"),
         ([0, math.inf], {"kind": "sigma"}, [1, 1], 0.5, "not finite"),
         ([0, 0], {"kind": "sigma"}, [0, 1], 0.5, "not positive definite"),

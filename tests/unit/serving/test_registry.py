@@ -1,3 +1,4 @@
+import math
 import os
 import resource
 import socket
@@ -191,6 +192,14 @@ def test_a_version_registered_elsewhere_has_no_digest(registry, model):
     version = registry.register(model)
     registry._client().delete_model_version_tag(registry._name, version, "heimdall.digest")
     assert production(registry).digest is None
+
+
+def test_a_metric_that_is_no_number_does_not_make_a_version_another(registry, model):
+    """NaN differs from itself: with one, each look would find something new to serve."""
+    registry.register(model, metrics={"accuracy": 120.5, "loss": math.nan})
+    record = production(registry)
+    assert record.metrics == {"accuracy": 120.5}
+    assert record == production(registry)
 
 
 def test_a_version_without_a_run_has_no_metrics(registry, model):

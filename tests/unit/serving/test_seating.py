@@ -126,6 +126,16 @@ def test_receivers_may_stand_500_km_outside_the_area(km, taken):
             admission().check(far)
 
 
+def test_an_area_at_the_antimeridian_has_no_far_side():
+    """Eleven kilometres beyond ±180° are eleven kilometres, and 180° east is 180° west."""
+    at_seam = admission(area=[170.0, -20.0, 180.0, -10.0])
+    at_seam.check(recording([receiver("a", -179.9, -15.0)]))
+    places = np.array([-180.0, 179.9, -179.9, 180.0])
+    assert at_seam.outside_area(np.full(4, -15.0), places).tolist() == [False, False, True, False]
+    with pytest.raises(ReceiverMismatch, match=r"53\d km"):
+        at_seam.check(recording([receiver("a", -175.0, -15.0)]))
+
+
 def test_without_an_area_receivers_stand_anywhere():
     """A model that states no area knows no far away."""
     anywhere = admission(area=None)

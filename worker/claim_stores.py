@@ -151,7 +151,7 @@ class FileStore:
             state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
                 raise ClaimRefused(f"{url} is no ordinary file")
-            yield state.st_size, iter(lambda: os.read(descriptor, CHUNK_BYTES), b"")
+            yield state.st_size, _chunks(url, descriptor)
         finally:
             os.close(descriptor)
 
@@ -168,6 +168,14 @@ def _open_below(folder: str, parts: Sequence[str]) -> int:
             os.close(at)
         at = below
     return at
+
+
+def _chunks(url: str, descriptor: int) -> Chunks:
+    try:
+        while chunk := os.read(descriptor, CHUNK_BYTES):
+            yield chunk
+    except OSError as error:
+        raise _file_error(url, error) from None
 
 
 def _file_error(url: str, error: OSError) -> Exception:

@@ -1,6 +1,7 @@
 """Claims without a broker: what is allowed, what is read, how much at once; nobody waits for another's fetch."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import socket
@@ -110,6 +111,19 @@ def test_a_file_below_a_linked_folder_is_read(folder: Path) -> None:
     url = f"file://{folder}/data%20store/deep/x"
     claim = Claim(url=url, size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
     assert stores.read(claim, time.monotonic() + 5) == BODY
+
+
+def test_a_disk_that_fails_while_it_is_read_is_unavailable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried again it may be read: such a job must not end for good, as one that the worker has a bug with."""
+
+    def read(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    stores = ClaimStores.of([f"file://{folder}/iq"])
+    claim = Claim(url=f"file://{folder}/iq/deep/x", size=len(BODY), sha256=hashlib.sha256(BODY).hexdigest())
+    monkeypatch.setattr(os, "read", read)
+    with pytest.raises(ClaimUnavailable, match="Input/output error"):
+        stores.read(claim, time.monotonic() + 5)
 
 
 @pytest.mark.parametrize(

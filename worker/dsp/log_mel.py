@@ -101,18 +101,13 @@ class LogMelSpec:
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be 1 or more, not {count}")
         for name in ("sample_rate_hz", "floor_value", "std"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and above 0, not {getattr(self, name)}")
+            if not 0.0 < np.float32(getattr(self, name)) < math.inf:  # Less would be 0 in single precision.
+                raise ValueError(f"{name} must be a float32 above 0, not {getattr(self, name)}")
         if self.signal == "iq" and self.sides == "one":
             raise ValueError("complex IQ has negative frequencies of its own: take sides 'two', or signal 'envelope'")
 
-    @property
-    def n_samples_min(self) -> int:
-        """Samples needed for one frame."""
-        return self.n_fft
-
     def frames_in(self, n_samples: int) -> int:
-        """Frames of the output for a number of samples (n_samples_min or more)."""
+        """Frames of the output for a number of samples (n_fft or more)."""
         if self.n_frames is not None:
             return self.n_frames
         if self.boundary == "zeros":

@@ -12,7 +12,7 @@ import scipy.fft
 
 Sides = Literal["one", "two"]
 Boundary = Literal["none", "zeros"]
-Window = Literal["hann", "hamming", "blackman", "rectangular", "boxcar"]
+Window = Literal["hann", "hamming", "blackman", "boxcar"]
 
 # Cosine sums: w[n] = Σ (-1)^k · a_k · cos(2πkn/N). Source: F. J. Harris, "On the use of windows for harmonic analysis
 # with the discrete Fourier transform", Proc. IEEE 66 (1978); coefficients as in scipy.signal.windows.
@@ -20,7 +20,6 @@ _COSINE_SUM: Final[dict[Window, tuple[float, ...]]] = {
     "hann": (0.5, 0.5),
     "hamming": (0.54, 0.46),
     "blackman": (0.42, 0.5, 0.08),
-    "rectangular": (1.0,),
     "boxcar": (1.0,),
 }
 

@@ -9,7 +9,6 @@ COSINES = {
     "hann": (0.5, -0.5),
     "hamming": (0.54, -0.46),
     "blackman": (0.42, -0.5, 0.08),
-    "rectangular": (1.0,),
     "boxcar": (1.0,),
 }
 

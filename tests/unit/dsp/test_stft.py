@@ -27,7 +27,7 @@ def test_windows_are_scipys_periodic_ones(name):
     np.testing.assert_allclose(periodic_window(name, 64), scipy.signal.get_window(name, 64, fftbins=True), atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["hann", "hamming", "blackman", "rectangular", "boxcar"])
+@pytest.mark.parametrize("name", ["hann", "hamming", "blackman", "boxcar"])
 @pytest.mark.parametrize(("n_fft", "hop"), [(64, 16), (63, 20), (128, 128)])
 @pytest.mark.parametrize("sides", ["one", "two"])
 def test_power_agrees_with_a_float64_dft(name, n_fft, hop, sides):

@@ -62,10 +62,15 @@ def _capacity(it: Running, traffic: Traffic, options: Options) -> Document:
     """
     count = fitting_count(it, traffic, options.drain_s)
     drained = median(drain(it, traffic, count).jobs_per_s for _ in range(options.repeats))
-    traffic.fill(it.address, OUTSTANDING)
-    kept = kept_full(it, traffic, 2 * options.drain_s).jobs_per_s
-    _until_empty(it)
+    kept = median(_under_load(it, traffic, 2 * options.drain_s) for _ in range(options.repeats))
     return {"drained_jobs_per_s": drained, "under_load_jobs_per_s": kept, "jobs_per_s": min(drained, kept)}
+
+
+def _under_load(it: Running, traffic: Traffic, seconds: float) -> float:
+    traffic.fill(it.address, OUTSTANDING)
+    kept = kept_full(it, traffic, seconds)
+    _until_empty(it)
+    return kept.jobs_per_s
 
 
 def _open_loop(it: Running, traffic: Traffic, rate: float, seconds: float) -> OpenLoop:

@@ -33,9 +33,10 @@ LABELS: Final = {
     "version": "versions of the registered model that serve; a series goes when its version retires",
     "stage": ", ".join(f"`{stage}`" for stage in STAGES),
     "level": "`front`, `row`",
-    "result": "cache: `hit`, `miss`; commands: `done`, `refused`; swaps: `succeeded`, `failed`",
+    "result": "cache: `hit`, `miss`; commands: `done`, `refused`; swaps: `succeeded`, `failed`; "
+    "shadow: `compared`, `failed`, `dropped`",
     "name": "the registered model",
-    "alias": "the part a version plays: `production`, or the stage `Production`",
+    "alias": "the part a version plays: `production`, `canary`, `shadow`",
     "worker": "`HEIMDALL_INSTANCE`, as in logs, replies and `heimdall top`; `instance` is the address that was scraped",
 }
 """What each label can be: closed sets, or what the registry names."""

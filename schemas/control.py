@@ -84,5 +84,5 @@ class CommandReply(BaseModel):
     instance: str
     ok: bool
     detail: str = Field(description="What was done, or why it was not.")
-    state: str = Field(description="serving, paused, draining or waiting, and for what.")
+    state: str = Field(description="`serving`, or why no jobs are taken.")
     serving: list[ServedVersion]

@@ -52,9 +52,7 @@ class JobHeaders(BaseModel):
     cache_enabled: bool = True
     continue_on_error: bool = Field(True, description="Batch jobs: false = the first error fails the whole job.")
     sigmf: str | None = Field(None, description="SigMF metadata as JSON text, at most 64 KiB.")
-    claim: Json[Claim] | None = Field(
-        None, description="Where the dataset lies, as JSON text, at most 2 KiB; the body is empty then."
-    )
+    claim: Json[Claim] | None = Field(None, description="Where the dataset lies, as JSON text; the body is empty then.")
 
     @property
     def confidences(self) -> tuple[float, ...]:

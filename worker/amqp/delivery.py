@@ -104,7 +104,7 @@ def read_delivery(session: AmqpSession, message: Message, max_body_bytes: int) -
     """Check the envelope of a message. Never raises: what is wrong stands in `problem`."""
     problem: JobError | None = None
     headers = _DEFAULTS
-    raw = message.headers or {}
+    raw = message.headers
     try:
         _check_properties(message)
         if len(message.body) > max_body_bytes:
@@ -128,7 +128,7 @@ def read_delivery(session: AmqpSession, message: Message, max_body_bytes: int) -
         headers=headers,
         sigmf=sigmf if isinstance(sigmf, str | bytes) else None,
         problem=refused or problem,
-        redelivered=bool(message.redelivered),
+        redelivered=message.redelivered,
         crashes=count if isinstance(count, int) else 0,
     )
 

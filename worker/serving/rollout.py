@@ -66,7 +66,7 @@ class VersionRecord:
 
     Attributes:
         digest: `sha256:…` of `model.onnx`, from the tag `heimdall.digest`.
-        alias: the part it plays: an alias, or the stage where the registry still uses stages.
+        alias: the part it plays: `production` also where the registry says so by a stage.
         created_ms: Unix time, milliseconds.
         metrics: of its training run; what `/model/info` shows.
     """

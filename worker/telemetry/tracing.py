@@ -74,7 +74,7 @@ class _Spans:
         from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
         # On top of an empty context: the batch that runs beside is no parent of this job.
-        parent = self._propagator.extract(_carrier(job.delivery.message.headers or {}), Context())
+        parent = self._propagator.extract(_carrier(job.delivery.message.headers), Context())
         age_ns = int((time.monotonic() - job.delivery.received) * _NS_PER_S)
         attributes = {
             "messaging.system": "rabbitmq",

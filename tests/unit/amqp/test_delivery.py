@@ -209,7 +209,7 @@ def test_metadata_of_another_type_are_refused(value):
 
 def test_no_headers_are_the_defaults():
     """A message without a header table is a job like any other."""
-    assert read(replace(Message(), headers=None)).problem is None
+    assert read(replace(Message(), headers={})).problem is None
 
 
 HOSTILE = [

@@ -64,7 +64,7 @@ fuzz: $(READY) ## A million odd inputs on every reader of outside bytes, then by
 
 .PHONY: train
 train: .venv-train/.ready ## Train the demo model anew (PyTorch, in .venv-train; NETWORK=northwest)
-	@.venv-train/bin/python -m examples.train $(NETWORK)
+	@.venv-train/bin/python -m examples.train $(if $(NETWORK),--network $(NETWORK))
 
 .PHONY: powder
 powder: $(READY) ## Location from really measured powers (../shared/powder) by `heimdall evaluate`; out/powder (DATA=FILE)

@@ -22,7 +22,7 @@ from bench.workloads import WORKLOADS
 from worker.config import Settings
 
 UTILISATION: Final = 0.7
-"""Of a core or a worker, at which latency still is what the benchmark shows."""
+"""Of a core or a worker; the rest is for what comes in bursts."""
 REPLICAS: Final = 3
 """Of a quorum queue in a cluster of three: each body is written so often."""
 RECEIVERS: Final = 1_000

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from bench.drain import Drain, MeasurementFailed, drain, fitting_count
-from bench.equal import check_outcomes
+from bench.equal import check_outcomes, require_acknowledged
 from bench.figures import Document, spread, spreads
 from bench.floors import Floors
 from bench.options import Options
@@ -49,7 +49,9 @@ class Entry:
         """For the report."""
         about: Document = {"kind": self.subject.kind, "settings": dict(self.subject.settings)}
         if self.reason:
-            return about | {"failed": self.reason}
+            about["failed"] = self.reason
+        if not self.drains:
+            return about
         return about | {
             "jobs_per_drain": self.count,
             "drain": spreads(self.drains, _DRAIN),
@@ -65,7 +67,7 @@ def contest(
     """Measure throughput, processor time and idle latency of all subjects, and the floors, in turns.
 
     Nobody but the one whose turn it is runs: what others do while they wait takes time and caches. A subject that fails
-    is reported with its reason; the others go on.
+    is reported with its reason and with what it showed before; the others go on.
     """
     entries = [Entry(subject) for subject in subjects]
     floors: list[Floors] = []
@@ -88,12 +90,16 @@ def queue_of(subject: Subject, suffix: str = "") -> str:
 def _turn(entry: Entry, conditions: Conditions, traffic: Traffic, options: Options, say: Say, repeat: int) -> None:
     try:
         with running(entry.subject, conditions) as it:
-            lone = _measure(entry, it, traffic, options)
+            one, lone = _measure(entry, it, traffic, options)
+        if lone is not None:  # Else the one that was left unanswered lies there.
+            require_acknowledged(conditions)
     except FAILURES as error:
         entry.reason = str(error) or repr(error)
         say(f"{entry.subject.name} FAILED: {entry.reason}")
         return
-    one = entry.drains[-1]
+    entry.drains.append(one)
+    if lone is not None:
+        entry.lone_ms.append(lone)
     latency = "not answered" if lone is None else f"{lone:7.2f} ms"
     say(
         f"{conditions.workload.name:8} {repeat + 1}/{options.repeats}  {entry.subject.name:16} "
@@ -101,19 +107,16 @@ def _turn(entry: Entry, conditions: Conditions, traffic: Traffic, options: Optio
     )
 
 
-def _measure(entry: Entry, it: Running, traffic: Traffic, options: Options) -> float | None:
-    """A turn; the latency of a lone job, ms, or None where one was not answered."""
+def _measure(entry: Entry, it: Running, traffic: Traffic, options: Options) -> tuple[Drain, float | None]:
+    """A turn: a drain, and the latency of a lone job, ms, or None where one was not answered."""
     if entry.subject.kind != "floor":
         check_outcomes(it)
     count = fitting_count(it, traffic, options.drain_s)  # Every time: it warms up what has just been started.
     entry.count = entry.count or count
-    entry.drains.append(drain(it, traffic, entry.count))
+    one = drain(it, traffic, entry.count)
     latencies = traffic.lone(it.address, options.lone_jobs)
     entry.memory = max(entry.memory, memory_bytes(it.pids))
-    if len(latencies) < options.lone_jobs:
-        return None
-    entry.lone_ms.append(1000 * median(latencies))
-    return entry.lone_ms[-1]
+    return one, 1000 * median(latencies) if len(latencies) == options.lone_jobs else None
 
 
 def _floors(place: Place, workload: Workload, seconds: float) -> Floors:

@@ -15,13 +15,12 @@ from bench.peers import PEERS
 from bench.peers.peer import as_published
 from bench.recipe import RawJob
 from bench.requests import REPLY_TO
-from bench.subjects import Running
+from bench.subjects import Conditions, Running
 from schemas.events import COMPLETE, EXCHANGE
 from schemas.result import RESULT_KEY_PREFIX
 
 JOBS: Final = 8
 _TIMEOUT_S: Final = 60.0
-_ACKS_S: Final = 0.3
 
 
 class _Heard:
@@ -57,10 +56,7 @@ def check_outcomes(it: Running) -> None:
     sigmf = workload.sigmf()
     jobs = [RawJob(f"equal-{run}-{n}", sigmf, body) for n, body in enumerate(workload.make_bodies(JOBS, seed=7))]
     heard = asyncio.run(_done(it, jobs))
-    place = it.conditions.place
-    if waiting := place.waiting(it.address.queue):
-        raise MeasurementFailed(f"{it.subject.name}: {waiting} jobs are not acknowledged")
-    with redis.Redis.from_url(place.stack.store.url) as store:
+    with redis.Redis.from_url(it.conditions.place.stack.store.url) as store:
         for job in jobs:
             _compare(it.subject.name, job.job_id, heard, store.get(RESULT_KEY_PREFIX + job.job_id))
 
@@ -74,6 +70,16 @@ def _compare(name: str, job_id: str, heard: _Heard, stored: Any) -> None:
         raise MeasurementFailed(f"{name}: the answer is no whole result: {reply[:200]!r}")
     if heard.events[job_id]["data"] != result:
         raise MeasurementFailed(f"{name}: the event does not tell the result")
+
+
+def require_acknowledged(conditions: Conditions) -> None:
+    """Look at the queue of a subject that has been stopped: what it did not acknowledge is there again.
+
+    Raises:
+        MeasurementFailed: something is.
+    """
+    if waiting := conditions.place.waiting(conditions.queue):
+        raise MeasurementFailed(f"{waiting} jobs were not acknowledged")
 
 
 async def _done(it: Running, jobs: Sequence[RawJob]) -> _Heard:
@@ -91,7 +97,6 @@ async def _done(it: Running, jobs: Sequence[RawJob]) -> _Heard:
             raise MeasurementFailed(
                 f"{it.subject.name}: {len(heard.replies)} replies and {len(heard.events)} events of {len(jobs)} jobs"
             ) from None
-        await asyncio.sleep(_ACKS_S)
     return heard
 
 

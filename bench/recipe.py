@@ -5,6 +5,7 @@ functions. What the worker does beside that is left out: no validation, no limit
 no cache, no swap. Nothing here is held back either: it is what one would write who trusts every job.
 """
 
+import gc
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ Rows = dict[str, NDArray[np.generic]]
 _CLIPPED: Final = 0.01
 _STALE_MS: Final = 10_000.0
 _NS_PER_MS: Final = 1e6
+_COLLECT_AFTER: Final = 20_000
 
 
 class RawJob(NamedTuple):
@@ -62,7 +64,8 @@ class Answer(NamedTuple):
 class Recipe:
     """A model, ready to locate.
 
-    Not for several threads at once: what one call measures and reads, the next overwrites.
+    Not for several threads at once: what one call measures and reads, the next overwrites. It sets the garbage
+    collector of its process as the worker does.
 
     Args:
         model_path: an ONNX file with its contract inside, whose inputs are log-mel spectrograms and receiver masks.
@@ -82,6 +85,8 @@ class Recipe:
         self._origin = _origin(self.contract)
         self._slots = _slots(self.contract)
         self._admission = Admission(self.contract)
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER)
         digest = hashlib.sha256(model_path.read_bytes()).hexdigest()
         self._model = {"name": "heimdall", "version": "1", "digest": f"sha256:{digest}", "alias": "production"}
         self._metadata: list[dict[str, Any]] = []

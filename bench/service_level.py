@@ -10,6 +10,7 @@ from bench.figures import Document, spread
 from bench.latency import curve, merged, percentile_ms
 from bench.options import Options
 from bench.place import Place
+from bench.processes import paused
 from bench.requests import OpenLoop
 from bench.subjects import HEIMDALL, Conditions, Running, Subject, running
 from bench.traffic import Traffic
@@ -67,7 +68,8 @@ def _capacity(it: Running, traffic: Traffic, options: Options) -> Document:
 
 
 def _under_load(it: Running, traffic: Traffic, seconds: float) -> float:
-    traffic.fill(it.address, OUTSTANDING)
+    with paused(it.pids, it.conditions.place.amqp_port):  # What is answered meanwhile would not be replaced.
+        traffic.fill(it.address, OUTSTANDING)
     kept = kept_full(it, traffic, seconds)
     _until_empty(it)
     return kept.jobs_per_s

@@ -123,7 +123,7 @@ def contest(name: str, document: Mapping[str, Any]) -> Sheet:
 
 
 def _subject(name: str, shown: Mapping[str, Any]) -> list[str]:
-    if "failed" in shown:
+    if "drain" not in shown:
         return [f"{name} ({shown['kind']})", "failed", *[ABSENT] * 4]
     drain = shown["drain"]
     return [

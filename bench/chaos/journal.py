@@ -68,7 +68,7 @@ class Record:
     Attributes:
         published, confirmed: time by job.
         refused: publishes that the broker refused.
-        replies: by job, without those that the broker delivered to the recorder a second time.
+        replies: by job, without those that came before and were delivered to the recorder again.
         answered_at: times of all replies, ascending.
     """
 
@@ -106,7 +106,7 @@ def _read(directory: Path, record: Record) -> None:
     for job, at, found, code, fits, again in _lines(directory / "replies", 6):
         record.answered_at.append(float(at))
         replies = record.replies.setdefault(job, [])
-        if again == "0" or not replies:
+        if again == "0" or found not in {reply.digest for reply in replies}:
             replies.append(Answer(found, None if code == _NO_CODE else code, fits == "1"))
     for job, _, key in _lines(directory / "events", 3):
         record.events[job] = record.events.get(job, frozenset()) | {key}

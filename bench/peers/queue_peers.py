@@ -79,8 +79,9 @@ QUEUE_PEERS: Final[Sequence[Peer]] = (
         kind="queue",
         start=_worker,
         settings={
-            "form": "RabbitBroker with one subscriber; the handler's return value is the reply, as its RPC page shows. "
-            "Batch subscribers are not offered for RabbitMQ, so jobs are computed one by one",
+            "form": "RabbitBroker with one subscriber, which publishes reply and event itself and awaits both confirms "
+            "together; a returned reply would be published only after the event. Batch subscribers are not offered for "
+            "RabbitMQ, so jobs are computed one by one",
             "prefetch": "four batches, on the default channel: handlers of that many messages run at once, "
             "so that waits for confirms overlap",
             "apply_types": "False: no pydantic validation of arguments, which its performance advice switches off",
@@ -96,7 +97,8 @@ QUEUE_PEERS: Final[Sequence[Peer]] = (
         start=_celery,
         encode=as_celery_task,
         settings={
-            "form": "Batches task with flush_every = the batch size and flush_interval = the window",
+            "form": "Batches task with flush_every = the batch size and flush_interval = 50 ms, with which it drains "
+            "faster than with the window of the others",
             "acks_late": "True: acknowledged after the batch's task has ended",
             "worker_prefetch_multiplier": "four batches; its page asks for more than flush_every",
             "pool": "solo: one process computes where it consumes, so no body is pickled to a child",

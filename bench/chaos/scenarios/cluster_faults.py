@@ -49,6 +49,7 @@ def _kill_leader(world: World, brokers: Cluster, worker: Worker) -> float | None
     with world.disturbance():
         leader.kill()
         world.calm(2.0)
+    wait_for(partial(_settles_more, worker, 0.0), SETTLING_S)  # A page that does not answer counts nothing.
     took = wait_for(partial(_settles_more, worker, worker.metric("heimdall_jobs_total")), SETTLING_S)
     leader.start()
     return took

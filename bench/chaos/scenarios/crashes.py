@@ -11,6 +11,7 @@ from bench.chaos.world import GRACE_S, PREFETCH, World
 
 DEADLY_ABOVE_DB: Final = 20.0
 SIGKILL: Final = -9
+READY_S: Final = 60.0
 MAX_SOLO_DEATHS: Final = 4
 """Twice in company, twice alone; the third start alone does not come to computing."""
 
@@ -19,6 +20,7 @@ def kills_at_random(world: World) -> None:
     """1: `kill -9` of workers."""
     kills = 1 if world.broken else world.scale.pick(2, 20)
     workers = world.fleet(world.scale.pick(1, 3))
+    back = []
     with world.load():
         world.answers(50)
         for _ in range(kills):
@@ -26,7 +28,8 @@ def kills_at_random(world: World) -> None:
             victim = world.rng.choice(workers)
             with world.disturbance():
                 victim.kill()
-                wait_for(victim.ready, 60.0)
+                back.append(wait_for(victim.ready, READY_S))
+    _check_ready(world, back)
     verdict = world.settle()
     deaths = sum(len(worker.codes) for worker in workers)
     most = PREFETCH * kills
@@ -34,6 +37,13 @@ def kills_at_random(world: World) -> None:
         "jobs inferred again", verdict.re_inferred <= most, verdict.re_inferred, f"≤ {most}, prefetch times kills"
     )
     world.check("deaths", deaths == kills, deaths, kills)
+
+
+def _check_ready(world: World, back: Sequence[float | None]) -> None:
+    """Hold how long each worker took to be ready again against the limit."""
+    took = [seconds for seconds in back if seconds is not None]
+    shown = f"{len(took)} of {len(back)}"
+    world.check("workers that are ready again", len(took) == len(back), shown, f"each, in {READY_S:g} s")
 
 
 ROWS: Final[dict[Point, tuple[int, int]]] = {
@@ -92,7 +102,7 @@ def _under_load(world: World, worker: Worker, point: Point, armed: Path, jobs: i
 def rolling_replacement(world: World) -> None:
     """3: SIGTERM to one worker after the other."""
     workers = world.fleet(2)
-    codes = []
+    codes, back = [], []
     with world.load():
         world.answers(50)
         for turn in range(world.scale.pick(2, 10)):
@@ -101,7 +111,8 @@ def rolling_replacement(world: World) -> None:
             with world.disturbance():
                 codes.append(worker.end(GRACE_S))
                 worker.begin()
-                wait_for(worker.ready, 60.0)
+                back.append(wait_for(worker.ready, READY_S))
+    _check_ready(world, back)
     verdict = world.settle()
     world.check("exit codes", set(codes) == {0}, codes, "all 0, in the grace period")
     world.check("jobs inferred again", verdict.re_inferred == 0, verdict.re_inferred, 0)

@@ -30,7 +30,8 @@ def nobody_listens(world: World) -> None:
 
 def _requester_leaves(world: World, worker: Worker, jobs: int) -> None:
     """Jobs whose requester has gone before they are computed: direct reply-to of a connection that is closed."""
-    broker_side.command(world.amqp_url, "pause", to=worker.instance)
+    paused = broker_side.command(world.amqp_url, "pause", to=worker.instance)
+    world.check("the command pause", paused.get("ok") is True, paused.get("detail"), "obeyed")
     with world.load(direct=True, most=jobs, jobs=jobs, until_answered=False) as requester:
         wait_for((world.journals[-1] / journal.DONE).exists, 60.0)
         requester.kill()

@@ -1,14 +1,15 @@
-"""A FastStream application: one subscriber whose return value is the reply."""
+"""A FastStream application: one subscriber that replies itself, so that reply and event are confirmed together."""
 
 # mypy: disable-error-code="import-not-found, untyped-decorator"
 # The library lives in the peer's own environment, not in the one that checks types.
 
-from typing import Any
+import asyncio
+from typing import Any, NamedTuple
 
 import redis.asyncio
 import uvloop
 from faststream import AckPolicy, FastStream
-from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitQueue, RabbitResponse
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitQueue
 
 from bench.peers.outcomes import EVENT_KEY, JSON, PeerSettings, say_ready, store
 from bench.recipe import RawJob, Recipe
@@ -26,18 +27,32 @@ app = FastStream(broker, logger=None)
 events = RabbitExchange(settings.events_exchange, declare=False)
 
 
-async def read_job(message: Any) -> RawJob:
+class Asked(NamedTuple):
+    """A job, and who wants to know."""
+
+    job: RawJob
+    reply_to: str
+    correlation_id: str
+
+
+async def read_job(message: Any) -> Asked:
     """From a delivery to what the handler takes."""
-    return RawJob(message.message_id, str(message.headers["sigmf"]), message.body)
+    job = RawJob(message.message_id, str(message.headers["sigmf"]), message.body)
+    return Asked(job, message.reply_to, message.correlation_id)
 
 
-@broker.subscriber(RabbitQueue(settings.queue, declare=False), decoder=read_job, ack_policy=AckPolicy.NACK_ON_ERROR)
-async def locate(job: RawJob) -> RabbitResponse:
-    """Store, tell, and return the reply, which the broker object publishes before it acknowledges."""
-    answer = recipe.locate([job])[0]
-    result = (await store(client, [(job.job_id, answer.result)]))[0]
-    await broker.publish(answer.event, exchange=events, routing_key=EVENT_KEY, mandatory=False, content_type=JSON)
-    return RabbitResponse(result, content_type=JSON, mandatory=False)
+@broker.subscriber(
+    RabbitQueue(settings.queue, declare=False), decoder=read_job, ack_policy=AckPolicy.NACK_ON_ERROR, no_reply=True
+)
+async def locate(asked: Asked) -> None:
+    """Store, reply and tell; the library acknowledges when this returns."""
+    answer = recipe.locate([asked.job])[0]
+    result = (await store(client, [(asked.job.job_id, answer.result)]))[0]
+    options = {"mandatory": False, "content_type": JSON}
+    await asyncio.gather(
+        broker.publish(result, queue=asked.reply_to, correlation_id=asked.correlation_id, **options),
+        broker.publish(answer.event, exchange=events, routing_key=EVENT_KEY, **options),
+    )
 
 
 @app.after_startup

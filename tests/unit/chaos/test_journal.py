@@ -1,5 +1,6 @@
 """What the load writes down is what the oracle reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from bench.chaos.journal import Journal, answered, confirmed, read
@@ -35,6 +36,16 @@ def test_a_reply_that_the_broker_delivers_twice(tmp_path: Path) -> None:
     journal.flush()
     assert read(tmp_path).replies == {"a-1": [ANSWER], "a-2": [ANSWER]}
     assert answered(tmp_path) == {"a-1", "a-2"}
+
+
+def test_a_different_reply_is_kept_also_where_it_was_delivered_before(tmp_path: Path) -> None:
+    """The first delivery of a second reply may have been lost with the recorder's connection."""
+    other = replace(ANSWER, digest="other")
+    journal = Journal(tmp_path)
+    journal.reply("a-1", 1.0, ANSWER, again=False)
+    journal.reply("a-1", 2.0, other, again=True)
+    journal.flush()
+    assert read(tmp_path).replies == {"a-1": [ANSWER, other]}
 
 
 def test_a_line_that_is_not_written_whole(tmp_path: Path) -> None:

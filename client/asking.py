@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
+_LEAST_CONFIRM_S: Final = 5.0
+"""A confirm that is waited for no longer ends the link for all that use it."""
 
 
 class _NoReplyYet(Exception):
@@ -102,7 +104,7 @@ class Asker:
 async def _publish(link: Link, call: _Call) -> None:
     call.publishes += 1
     try:
-        await link.publish(call.job, call.attempt_timeout)
+        await link.publish(call.job, max(call.attempt_timeout, _LEAST_CONFIRM_S))
     except PublishRefused as error:
         # Only a first refusal says that the job is nowhere; a repeat's says nothing of the publish before it.
         if call.publishes == 1:

@@ -153,14 +153,15 @@ class Capture:
             CaptureError: real-valued samples, or a rate out of reach.
         """
         samples = resample(self.array(), self.sample_rate, sample_rate)
-        windows = [_scaled(window, sample_rate / self.sample_rate, samples.shape[1]) for window in self.windows]
+        windows = [scaled(window, sample_rate / self.sample_rate, samples.shape[1]) for window in self.windows]
         datatype = "cf32_le" if isinstance(self.samples, bytes) else self.datatype
         return replace(
             self, samples=samples, sample_rate=sample_rate, datatype=datatype, channels=None, windows=windows
         )
 
 
-def _scaled(window: SampleRange, ratio: float, length: int) -> SampleRange:
+def scaled(window: SampleRange, ratio: float, length: int) -> SampleRange:
+    """A window at `ratio` times the rate, within the `length` samples there."""
     start = min(round(window.sample_start * ratio), length - 1)
     count = min(max(1, round(window.sample_count * ratio)), length - start)
     return SampleRange(sample_start=start, sample_count=count)

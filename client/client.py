@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 import time
 from collections.abc import AsyncIterable, Callable, Iterable
@@ -194,13 +195,14 @@ class HeimdallClient:
         return Sender(self._connection, outstanding=outstanding, patience_s=patience_s)
 
     async def _ask(self, capture: Capture, timeout: float, options: JobOptions) -> Answer:
+        ends = options.get("expire", True) and math.isfinite(timeout)
         job = make_job(
             capture,
             user_id=self._connection.user,
             job_id=options.get("job_id"),
             session_id=options.get("session_id"),
             confidence=options.get("confidence"),
-            deadline_ms=int((time.time() + timeout) * 1000) if options.get("expire", True) else None,
+            deadline_ms=int((time.time() + timeout) * 1000) if ends else None,
             cache_enabled=options.get("cache_enabled", True),
             continue_on_error=options.get("continue_on_error", True),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from client.errors import CaptureError
+from client.errors import CaptureError, HeimdallError
 
 _FORMAT: Final = "heimdall publish journal 1"
 
@@ -45,10 +45,13 @@ class Journal:
             return self
         try:
             fresh = not self._path.exists() or not self._path.stat().st_size
+            if not fresh:
+                _end_last_line(self._path)
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
             raise CaptureError(f"--journal {self._path}: {error.strerror}") from None
-        self._write(json.dumps({"format": _FORMAT, "run": self.run}) if fresh else "")
+        if fresh:
+            self._write(json.dumps({"format": _FORMAT, "run": self.run}))
         return self
 
     def __exit__(
@@ -67,27 +70,42 @@ class Journal:
         Args:
             key: of the recording and how it is cut; no blanks.
             index: of the window.
+
+        Raises:
+            HeimdallError: the file cannot be written.
         """
         self._done.add((key, index))
         self._write(f"{key} {index}")
 
     def _write(self, line: str) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.write(line + "\n")
             self._file.flush()
+        except OSError as error:  # Not of one recording: the run ends.
+            raise HeimdallError(f"--journal {self._path}: {error.strerror}") from None
 
     def _read(self, path: Path) -> None:
         try:
-            head, *lines = path.read_text(encoding="utf-8").splitlines()
+            head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             self.run = _run_of(json.loads(head))
         except OSError as error:
             raise CaptureError(f"--journal {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             raise CaptureError(f"--journal {path}: another kind of file: name one that does not exist yet") from None
         for line in lines:
-            key, _, index = line.partition(" ")
-            if index.isdecimal():  # A line that a crash cut short says nothing.
+            key, _, index = line.rstrip("\n").partition(" ")
+            if line.endswith("\n") and index.isdecimal():  # A line that a crash cut short says nothing.
                 self._done.add((key, int(index)))
+
+
+def _end_last_line(path: Path) -> None:
+    """Take off what a crash left of a window's line: ended here, it would name another window."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1] or text + b"\n"
+    if whole != text:
+        path.write_bytes(whole)
 
 
 def _run_of(head: dict[str, str]) -> str:

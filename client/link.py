@@ -6,6 +6,7 @@ replaced by a new one; whoever still waits publishes again there.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -41,6 +42,8 @@ _DEFAULT_USER: Final = "guest"
 _CLOSE_TIMEOUT_S: Final = 2.0
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 2.0
+
+_TOO_LARGE: Final = re.compile(r"message size (\d+) is larger than")
 
 Prepared = TypeVar("Prepared")
 OnReply = Callable[[AbstractIncomingMessage], None]
@@ -96,6 +99,8 @@ class Link:
         except DeliveryError:
             raise PublishRefused(job.job_id, "the queue is full: try again later", retriable=True) from None
         except ChannelClosed as error:
+            if (size := _refused_size(error)) is not None and size != len(job.body):
+                raise self._break("another job on it was too large") from error
             raise PublishRefused(job.job_id, f"it closed the channel: {error}") from error
         except TimeoutError:
             raise self._break(f"no confirm within {timeout:.3g} s: is the broker blocked by an alarm?") from None
@@ -215,6 +220,12 @@ async def disconnect(connection: AbstractConnection) -> None:
     except asyncio.CancelledError:
         if _was_cancelled():
             raise
+
+
+def _refused_size(error: ChannelClosed) -> int | None:
+    """Of the message over whose size RabbitMQ closed the channel, and with it all others that waited; else None."""
+    found = _TOO_LARGE.search(str(error))
+    return int(found[1]) if found else None
 
 
 def _may_pass(error: BaseException) -> bool:

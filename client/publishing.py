@@ -11,7 +11,7 @@ from typing import Final
 
 from client.capture import Capture
 from client.client import HeimdallClient
-from client.errors import LocalizationError, LocalizationTimeout
+from client.errors import BrokerUnreachable, LocalizationError, LocalizationTimeout, PublishRefused
 from client.journal import Journal
 from client.options import PublishOptions
 from client.replies import model_rate
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 LARGEST_TRIAL_BYTES: Final = 1024 * 1024
 """Of a larger first window its beginning is tried."""
+ASK_AGAIN_S: Final = 60.0
+"""After a question that nobody answered; else every recording would be held up while no worker runs."""
 TRIAL_SESSION: Final = "heimdall-publish-trial"
 """Of such beginnings: whoever follows a session does not see them."""
 _CF32_BYTES: Final = 8
@@ -89,6 +91,8 @@ class Publishing:
         self._journal = journal
         self._confirmed = confirmed
         self._accepted: dict[float, float] = {}
+        """The rate that a worker takes recordings of a rate at, by a worker's own word."""
+        self._unasked_until = 0.0
 
     def todo(self, source: Source) -> list[Stretch]:
         """The windows of a recording that no run has published yet."""
@@ -127,19 +131,27 @@ class Publishing:
     async def _rate(self, source: Source, first: Stretch) -> float:
         """The rate that a worker takes a recording at; its own, where no worker says."""
         own = source.sample_rate
-        if self._how.ask_s and own not in self._accepted:
+        if self._how.ask_s and own not in self._accepted and time.monotonic() >= self._unasked_until:
             wanted = await self._ask(source, first)
-            if wanted is not None and wanted != own:
-                logger.info("%s: the model takes %.12g S/s, not %.12g: resampled", source.name, wanted, own)
-            self._accepted[own] = wanted or own
+            if wanted is not None:
+                self._accepted[own] = wanted
+                if wanted != own:
+                    logger.info("%s: the model takes %.12g S/s, not %.12g: resampled", source.name, wanted, own)
         return self._accepted.get(own, own)
 
     async def _ask(self, source: Source, first: Stretch) -> float | None:
-        """Have a worker answer the first window; one too large for a message is tried by its beginning."""
+        """Have a worker answer the first window; one too large for a message is tried by its beginning.
+
+        Returns:
+            The rate that a worker takes it at; None where none says.
+        """
         capture = await asyncio.to_thread(self._read, source, first, source.sample_rate)
         key, options = self._key(source), self._how.options
         job_id, session = self._job_id(source, key, first, source.sample_rate), self._session(source)
-        whole = len(capture.body()) <= LARGEST_TRIAL_BYTES
+        store = options.get("store")
+        # What is published later as a reference would be other input under the same job id.
+        inline = LARGEST_TRIAL_BYTES if store is None else min(LARGEST_TRIAL_BYTES, store.above_bytes)
+        whole = len(capture.body()) <= inline
         if not whole:
             capture, job_id, session = _beginning(capture), f"{job_id}.trial", TRIAL_SESSION
         try:
@@ -154,12 +166,16 @@ class Publishing:
         except LocalizationTimeout:
             own = f"published at its own {source.sample_rate:.12g} S/s"
             logger.info("%s: no worker answered within %g s; %s", source.name, self._how.ask_s, own)
+            self._unasked_until = time.monotonic() + ASK_AGAIN_S
+            return None
+        except (PublishRefused, BrokerUnreachable) as error:  # The sender waits for either, as long as it may.
+            logger.info("%s: not asked: %s", source.name, error)
             return None
         except LocalizationError as error:
             return self._refused(source, error)
         if whole:
             self._on_confirm(source, key, first, job_id)
-        return None
+        return source.sample_rate
 
     def _refused(self, source: Source, error: LocalizationError) -> float | None:
         if error.code is ErrorCode.SAMPLE_RATE_MISMATCH and (rate := model_rate(error.problem)) is not None:

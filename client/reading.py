@@ -1,5 +1,6 @@
 """How a file is to be read, and what was read: shared by all formats."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,8 @@ class Window:
         Raises:
             CaptureError: outside the recording.
         """
+        if not (math.isfinite(self.start_s) and math.isfinite(self.duration_s or 0.0)):
+            raise CaptureError(f"{name}: --start and --duration are numbers of seconds")
         first = round(self.start_s * rate)
         left = length - first
         if first < 0 or left < 1:

@@ -111,8 +111,7 @@ def open_streams(path: Path, options: ReadOptions) -> list[SigmfRecording]:
 def _span(stream: SigmfRecording) -> Span:
     if stream.start_ns is None:
         raise CaptureError(f"{stream.name}: core:datetime is missing; without it the streams cannot be aligned")
-    last = stream.start_ns + math.floor((stream.length - 1) * NANOSECONDS / stream.sample_rate)
-    return Span(stream.start_ns, last + 1)
+    return Span(stream.start_ns, stream.start_ns + math.floor(stream.length * NANOSECONDS / stream.sample_rate))
 
 
 def common_frequency(path: Path, streams: list[SigmfRecording]) -> float | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from client.capture import Capture
+from client.capture import Capture, scaled
 from client.errors import CaptureError
 from client.files import ARCHIVE_SUFFIX, COLLECTION_SUFFIX
 from client.raw_iq import BY_SUFFIX, STDIN, open_npy, open_raw
@@ -21,6 +21,7 @@ from client.sigmf_metadata import CollectionOnDisk, read_as
 from client.sigmf_recording import DATA_SUFFIX, META_SUFFIX, SigmfRecording, open_recording
 from client.windows import NANOSECONDS, Stretch
 from schemas.geo import Receiver
+from schemas.sigmf import SampleRange
 from schemas.time import format_datetime_ns, parse_datetime_ns
 
 KNOWN_SUFFIXES: Final = frozenset({META_SUFFIX, COLLECTION_SUFFIX, ".npy", *BY_SUFFIX})
@@ -108,9 +109,18 @@ class RecordingSource:
             center_frequency=recording.center_frequency,
             receivers=self.options.receivers or recording.receivers,
             capture_time=None if start_ns is None else format_datetime_ns(start_ns + since_ns),
-            windows=info.samples or () if as_it_stands and stretch.duration_s is None else (),
+            windows=self._windows(rate) if stretch.duration_s is None else (),
             description=info.model_extra or {},
         )
+
+    def _windows(self, rate: float) -> Sequence[SampleRange]:
+        """The samples that the recording itself names, at another rate."""
+        recording, own = self.recording, self.recording.info.samples or ()
+        if rate == recording.sample_rate:
+            return own
+        ratio = rate / recording.sample_rate
+        length = max(1, round(recording.length * ratio))
+        return [scaled(one, ratio, length) for one in own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +218,12 @@ def open_sources(path: Path, options: ReadOptions) -> list[Source]:
     return [RecordingSource(open_raw(path, options), options, (path,))]
 
 
-def files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path, *, unreadable: Collection[Path] = ()) -> list[Path]:
     """The recordings in a folder, by name; a recording that is a collection's stream is part of the collection.
+
+    Args:
+        folder: to look into.
+        unreadable: collections that name no streams where they are not valid.
 
     Raises:
         CaptureError: the folder cannot be read, or one of its collections is not valid.
@@ -218,14 +232,24 @@ def files_in(folder: Path) -> list[Path]:
         found = sorted(file for file in folder.iterdir() if file.suffix.lower() in KNOWN_SUFFIXES and file.is_file())
     except OSError as error:
         raise CaptureError(f"{folder}: {error.strerror}") from None
-    return [file for file in found if not _described_elsewhere(file, found)]
+    recordings = {file for file in found if file.suffix.lower() == META_SUFFIX}
+    collections = [file for file in found if recordings and file.suffix.lower() == COLLECTION_SUFFIX]
+    streams = {name for file in collections for name in _streams_of(file, unreadable)}
+    return [file for file in found if file not in recordings or file.stem not in streams]
 
 
 def identity(files: Iterable[Path]) -> str:
-    """Digest of which files these are, as they are now: path, size and time of the last change."""
+    """Digest of which files these are, as they are now: path, size and time of the last change.
+
+    Raises:
+        CaptureError: one is gone.
+    """
     digest = hashlib.sha256()
     for file in files:
-        state = file.stat()
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise CaptureError(f"{file}: {error.strerror}") from None
         digest.update(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
@@ -235,15 +259,13 @@ def slug(name: str) -> str:
     return _NOT_IN_NAMES.sub("-", name).strip("-")[:_LONGEST_NAME] or "recording"
 
 
-def _described_elsewhere(file: Path, found: Iterable[Path]) -> bool:
-    suffix = file.suffix.lower()
-    if suffix == META_SUFFIX:
-        return any(file.stem in _streams_of(one) for one in found if one.suffix.lower() == COLLECTION_SUFFIX)
-    return False
-
-
-def _streams_of(collection: Path) -> set[str]:
-    return {stream.name for stream in read_as(CollectionOnDisk, collection).collection.streams}
+def _streams_of(collection: Path, unreadable: Collection[Path]) -> set[str]:
+    try:
+        return {stream.name for stream in read_as(CollectionOnDisk, collection).collection.streams}
+    except CaptureError:
+        if collection in unreadable:
+            return set()
+        raise
 
 
 def _recordings(path: Path, options: ReadOptions) -> Iterator[Source]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from client.errors import CaptureError
+from client.files import COLLECTION_SUFFIX
 from client.reading import ReadOptions
 from client.sources import Source, files_in, identity, open_sources
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
 SETTLED_S: Final = 2.0
+_UNREADABLE: Final = "unreadable"
 _PATIENCE_S: Final = 30.0
 """For a file that is not valid: its other half may be on its way."""
 
@@ -60,15 +62,13 @@ class _Folder:
 
     def look(self) -> list[Source]:
         """The recordings that have become complete since the last look."""
-        found: list[Source] = []
+        given_up = {file for file, state in self._finished.items() if state.startswith(_UNREADABLE)}
         try:
-            files = files_in(self._folder)
-        except CaptureError as error:  # A collection that is being written.
+            files = files_in(self._folder, unreadable=given_up)
+        except CaptureError as error:  # A collection that is being written: its streams must not go without it.
             logger.debug("%s", error)
-            return found
-        for file in files:
-            found += self._look_at(file)
-        return found
+            files = sorted(self._folder.glob(f"*{COLLECTION_SUFFIX}"))
+        return [source for file in files for source in self._look_at(file)]
 
     def _look_at(self, file: Path) -> list[Source]:
         now = time.monotonic()
@@ -88,7 +88,10 @@ class _Folder:
         return sources
 
     def _unreadable(self, file: Path, error: Exception, now: float) -> None:
-        state = f"unreadable {identity([file])}" if file.exists() else "gone"
+        try:
+            state = f"{_UNREADABLE} {identity([file])}"
+        except CaptureError:
+            state = "gone"
         before, since = self._changed.get(file, ("", now))
         if state != before:
             self._changed[file] = (state, now)

@@ -167,8 +167,8 @@ async def _publish(task: _Task, sources: Sequence[Source], journal: Journal, pro
 async def _follow_folders(task: _Task, publishing: Publishing, progress: Progress) -> None:
     logger.info("watching %s; Ctrl-C ends", ", ".join(map(str, task.paths)))
     async for source in watch(task.paths, task.reading):
-        progress.expect(source, publishing)
         try:
+            progress.expect(source, publishing)
             await publishing.publish(source)
         except (CaptureError, LocalizationError) as error:  # Of this recording; the next may be better.
             logger.warning("%s: left out: %s", source.name, error)

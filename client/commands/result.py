@@ -21,6 +21,8 @@ from client.report import describe_answer, describe_error, merged_geojson
 from schemas.problems import Problem
 
 DEFAULT_REDIS: Final = "redis://localhost:6379/0"
+_AT_ONCE: Final = 50
+"""Jobs that are looked up: each has a connection, of which the library opens a hundred at most."""
 
 
 def result(
@@ -42,8 +44,14 @@ def result(
 
 
 async def _look_up(url: str, jobs: Sequence[str], wait_s: float) -> list[Outcome | None]:
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def get(job: str) -> Outcome | None:
+        async with places:
+            return await outcomes.get(job, wait_s=wait_s)
+
     async with Outcomes(url) as outcomes:
-        return await asyncio.gather(*(outcomes.get(job, wait_s=wait_s) for job in jobs))
+        return await asyncio.gather(*map(get, jobs))
 
 
 def _print(

@@ -196,6 +196,9 @@ async def test_outcomes_are_looked_up(heimdall: Run, redis_url: str) -> None:
     assert ran.exit_code == 1
     assert [orjson.loads(line)["job_id"] for line in ran.stdout.splitlines()] == ["one", "bad"]
     assert "Record longer" in ran.stderr
+    ran = await heimdall("result", *(f"none-{number}" for number in range(150)))
+    assert ran.exit_code == 3
+    assert ran.stderr.count("no outcome is stored") == 150
     for job, code, said in (("none", 3, "no outcome is stored"), ("broken", 1, "no outcome"), ("swapped", 1, "other")):
         ran = await heimdall("result", job)
         assert (ran.exit_code, ran.stdout) == (code, "")

@@ -274,6 +274,29 @@ async def test_a_full_queue_is_waited_for(amqp_url: str) -> None:
         await eventually(lambda: set(got) >= set(ids))
 
 
+async def test_a_full_queue_is_waited_for_by_the_command(amqp_url: str, publish: Publish, drive: Path) -> None:
+    """Also by the window that a worker is asked about first."""
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await declare_topology(channel, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+        async with HeimdallClient(amqp_url) as client:
+            with pytest.raises(PublishRefused):
+                await client.publish_many([capture()] * 20, outstanding=1, patience_s=1)
+        publishing = asyncio.create_task(publish(drive, "--sample-rate", "10k", "--window-ms", "500", "--ask", "1"))
+        await asyncio.sleep(2.5)
+        assert not publishing.done()
+        got: list[str] = []
+
+        async def take(message: AbstractIncomingMessage) -> None:
+            got.append(message.message_id or "")
+            await message.ack()
+
+        await queue.consume(take)
+        ran = await publishing
+    assert ran.exit_code == 0, ran.output
+    assert len({job for job in got if job.startswith("drive")}) == 4
+
+
 async def test_patience_ends(amqp_url: str) -> None:
     """A queue that stays full is reported as such, as retriable; a broker that stays away as unreachable."""
     async with await aio_pika.connect(amqp_url) as connection:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from client import CaptureError
+from client import CaptureError, HeimdallError
 from client.journal import Journal
 
 
@@ -29,17 +29,23 @@ def test_what_is_confirmed_is_on_the_disk_at_once(tmp_path: Path) -> None:
         assert Journal(tmp_path / "journal").holds("abc", 7)
 
 
-def test_a_line_that_was_cut_short_says_nothing(tmp_path: Path) -> None:
-    """Half a line at the end is no window, and does not spoil the next."""
+@pytest.mark.parametrize("lost", [1, 2, 3, 5])
+def test_a_line_that_was_cut_short_says_nothing(tmp_path: Path, lost: int) -> None:
+    """Half a line at the end is no window, not even another one, and does not spoil the next."""
     path = tmp_path / "journal"
     with Journal(path) as journal:
         journal.add("abc", 12)
-    path.write_text(path.read_text().rstrip("\n")[:-2])
+    path.write_text(path.read_text()[:-lost])
     with Journal(path) as again:
         again.add("abc", 3)
     last = Journal(path)
-    assert not last.holds("abc", 12)
-    assert last.holds("abc", 3)
+    assert [index for index in range(20) if last.holds("abc", index)] == [3]
+
+
+def test_a_disk_that_is_full_ends_the_run_with_its_name() -> None:
+    """What is confirmed and cannot be noted would be published again."""
+    with pytest.raises(HeimdallError, match="--journal /dev/full: No space left"), Journal(Path("/dev/full")):
+        pass
 
 
 @pytest.mark.parametrize("text", ["a song\n", "{}\n", '{"format": "other", "run": "x"}\n', "[]\n"])

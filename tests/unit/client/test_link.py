@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import trustme
 from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelPreconditionFailed
 from pamqp import commands, frame
 from yarl import URL
 
-from client import BrokerUnreachable, Capture, CaptureError, HeimdallClient
+from client import BrokerUnreachable, Capture, CaptureError, HeimdallClient, PublishRefused
 from client.job import Job, make_job
 from client.link import Link, LinkLost, connect
 
@@ -44,6 +45,19 @@ async def test_confirm_cancelled_by_the_library_is_a_lost_link() -> None:
     with pytest.raises(LinkLost, match="silent"):
         await broken.publish(job(), 1.0)
     assert broken.lost.done()
+
+
+async def test_a_job_that_is_too_large_is_refused_alone() -> None:
+    """The broker closes the channel over one body; the others that waited on it may be in the queue."""
+
+    async def publish(*_: Any, **__: Any) -> None:
+        raise ChannelPreconditionFailed("PRECONDITION_FAILED - message size 32 is larger than configured max size 16")
+
+    small = make_job(Capture(samples=np.ones(2, np.complex64), sample_rate=1e3), user_id=None)
+    with pytest.raises(LinkLost, match="another job"):
+        await link(publish).publish(small, 1.0)
+    with pytest.raises(PublishRefused, match="message size 32"):
+        await link(publish).publish(job(), 1.0)
 
 
 async def test_cancelling_the_caller_cancels_it() -> None:

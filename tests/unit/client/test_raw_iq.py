@@ -1,6 +1,7 @@
 """Raw IQ, numpy arrays and standard input."""
 
 import io
+import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,14 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("-", options).capture.body() == bytes(range(2, 8))
     with pytest.raises(CaptureError, match=r"standard input: .*--datatype"):
         load("-", RATE)
+
+
+@pytest.mark.parametrize("part", [{"start_s": math.inf}, {"duration_s": math.inf}, {"duration_s": math.nan}])
+def test_a_part_without_an_end_is_refused(tmp_path: Path, part: dict[str, float]) -> None:
+    """Where it begins and how long it is are numbers."""
+    (tmp_path / "iq.cu8").write_bytes(bytes(8))
+    with pytest.raises(CaptureError, match=r"iq\.cu8: --start and --duration are numbers of seconds"):
+        load(tmp_path / "iq.cu8", ReadOptions(sample_rate=1e6, window=Window(**part)))
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((50,), 1), ((2, 50), 2)])

@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from client import CaptureError, ReadOptions, Window, load
+from client.sources import open_sources
+from client.windows import Windows
 from schemas.time import format_datetime_ns, parse_datetime_ns
 
 EPOCH_NS: Final = parse_datetime_ns("2020-08-13T06:52:20Z")
@@ -67,6 +69,22 @@ def test_streams_are_aligned_to_a_fraction_of_a_sample(tmp_path: Path, rate: flo
     expected = on_air(start_ns + np.arange(4000) * 1e9 / capture.sample_rate)
     inside = slice(100, -100)
     assert np.abs(capture.array() - expected)[:, inside].max() < 2e-3
+
+
+def test_a_collection_is_as_long_as_its_streams(tmp_path: Path) -> None:
+    """Two seconds are two seconds: cut into windows none is missing at the end."""
+    for name in ("one", "other"):
+        write_stream(tmp_path, name, 4000.0, 0)
+    streams = {"core:version": "1.2.0", "core:streams": [{"name": name, "hash": "0"} for name in ("one", "other")]}
+    path = tmp_path / "all.sigmf-collection"
+    path.write_bytes(orjson.dumps({"collection": streams}))
+    (source,) = open_sources(path, ReadOptions())
+    assert source.duration_s == 2.0
+    cut = list(Windows(0.2).stretches(source.duration_s))
+    assert len(cut) == 10
+    last = source.read(cut[-1], None).array()
+    expected = on_air((7200 + np.arange(800)) * 1e9 / 4000)
+    assert np.abs(last - expected).max() < 2e-3
 
 
 def test_capture_is_what_the_streams_say(tmp_path: Path) -> None:

@@ -78,6 +78,23 @@ def test_a_stretch_without_an_end_is_the_rest(source: Source) -> None:
     assert source.read(Stretch(0, 0, None), 16_000.0).length == 32_000
 
 
+def test_named_samples_are_named_at_every_rate(tmp_path: Path) -> None:
+    """A batch job stays one where the model takes another rate; a window of its own names none."""
+    meta = write_recording(tmp_path, "batch", tone(440, 8000))
+    document = json.loads(meta.read_text())
+    document["global"]["heimdall:samples"] = [
+        {"sample_start": 0, "sample_count": 4000},
+        {"sample_start": 4000, "sample_count": 4000},
+    ]
+    meta.write_text(json.dumps(document))
+    batch, whole = only(meta), Stretch(0, 0, None)
+    for rate in (RATE, RATE / 2):
+        windows = batch.read(whole, rate).windows
+        half = round(4000 * rate / RATE)
+        assert [(one.sample_start, one.sample_count) for one in windows] == [(0, half), (half, half)]
+    assert not batch.read(Stretch(0, 0, 0.1), RATE).windows
+
+
 def test_each_capture_of_a_retuned_recording_is_a_source(tmp_path: Path) -> None:
     """Windows never cross a gap or a retune; names tell them apart."""
     captures = [

@@ -60,6 +60,24 @@ async def test_a_file_recorded_anew_is_taken_anew(tmp_path: Path) -> None:
     assert found == ["iq", "iq"]
 
 
+async def test_a_broken_collection_is_left_out_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which recordings are its streams it cannot say; when nothing more comes of it, they are recordings."""
+    monkeypatch.setattr("client.watching._PATIENCE_S", 0.6)
+    info = {"core:datatype": "cu8", "core:sample_rate": 1e3, "core:version": "1.2.0"}
+    (tmp_path / "all.sigmf-collection").write_bytes(b"half a fi")
+    (tmp_path / "iq.sigmf-meta").write_text(json.dumps({"global": info, "captures": [], "annotations": []}))
+    (tmp_path / "iq.sigmf-data").write_bytes(bytes(10))
+    async with watched(tmp_path) as found:
+        await asyncio.sleep(0.4)
+        assert not found
+        await asyncio.sleep(1.2)
+    assert found == ["iq"]
+    assert "left out" in caplog.text
+    assert "all.sigmf-collection" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["iq.npy", "iq.sigmf-collection", "iq.sigmf-meta"])
 async def test_a_broken_file_keeps_nobody_else(tmp_path: Path, name: str) -> None:
     """What cannot be read is passed over; the rest of the folder goes on."""

@@ -5,7 +5,6 @@ functions. What the worker does beside that is left out: no validation, no limit
 no cache, no swap. Nothing here is held back either: it is what one would write who trusts every job.
 """
 
-import gc
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from worker.dsp.datatypes import decode, full_scale_fraction
 from worker.dsp.log_mel import LogMel
 from worker.geo.ellipse import ErrorEllipse, error_ellipses, principal_axes
 from worker.geo.geojson import FixIdentity, feature_collections
+from worker.memory import collect_rarely
 from worker.serving.contract import METADATA_KEY, ModelContract, Slots
 from worker.serving.contract_inputs import LogMelInput, ReceiverMaskInput
 from worker.serving.items import TOGETHER_IQ
@@ -37,7 +37,6 @@ Rows = dict[str, NDArray[np.generic]]
 _CLIPPED: Final = 0.01
 _STALE_MS: Final = 10_000.0
 _NS_PER_MS: Final = 1e6
-_COLLECT_AFTER: Final = 20_000
 
 
 class RawJob(NamedTuple):
@@ -85,8 +84,7 @@ class Recipe:
         self._origin = _origin(self.contract)
         self._slots = _slots(self.contract)
         self._admission = Admission(self.contract)
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
+        collect_rarely()
         digest = hashlib.sha256(model_path.read_bytes()).hexdigest()
         self._model = {"name": "heimdall", "version": "1", "digest": f"sha256:{digest}", "alias": "production"}
         self._metadata: list[dict[str, Any]] = []

@@ -1,5 +1,6 @@
 """A job on its way through a micro-batch: what was read, what was computed, what is answered."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from weakref import ref
 
@@ -152,3 +153,8 @@ class Job:
         delivery = self.delivery
         self.body_digest = delivery.claimed_digest or blake3(delivery.body).digest()
         self.input_digest = input_digest(delivery.user_id, delivery.content_type, delivery.sigmf, self.body_digest)
+
+
+def suspect_ids(jobs: Iterable[Job]) -> list[str]:
+    """Ids of those that ran alone because a worker may have died of them."""
+    return [job.job_id for job in jobs if job.job_id and job.delivery.suspect]

@@ -14,7 +14,7 @@ import structlog
 from worker.amqp.delivery import Delivery
 from worker.compute import unexpected
 from worker.errors import CrashesWorker, Expired, Unavailable
-from worker.job import Job, Sample
+from worker.job import Job, Sample, suspect_ids
 from worker.locating import Locator
 from worker.results import decode_rows, encode_results
 from worker.serving.batcher import LeaveFeatures
@@ -89,7 +89,7 @@ class Pipeline:
             log.warning("batch.kept", jobs=len(jobs), reason=str(fault))
             leave_features()
             # They are begun anew, and the worker did not die of them.
-            await self._outcomes.forgive_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
+            await self._outcomes.forgive_suspects(suspect_ids(jobs))
             await self._models.replaced(fault.rollout)
             await self.run(deliveries, leave_features)
         except Unavailable as error:

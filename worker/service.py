@@ -1,7 +1,6 @@
 """One worker process: joins its parts, runs their tasks, and ends them in order."""
 
 import asyncio
-import gc
 import signal
 import time
 from collections.abc import Coroutine
@@ -18,7 +17,7 @@ from worker.amqp.session import AmqpSession
 from worker.config import Settings
 from worker.control import Control
 from worker.errors import HeimdallError, SettingRefused
-from worker.memory import return_memory_soon
+from worker.memory import collect_rarely, return_memory_soon
 from worker.model_pages import ModelPages
 from worker.operations import Operations
 from worker.parts import (
@@ -43,8 +42,6 @@ log = structlog.get_logger(__name__)
 
 RESERVE_S: Final = 5.0
 """Of the grace period, kept for closing connections."""
-_COLLECT_AFTER: Final = 20_000
-"""Objects: a batch makes thousands, and next to none of them in circles; the usual 700 would stop for each few jobs."""
 _MEMORY_INTERVAL_S: Final = 15.0
 
 
@@ -153,10 +150,7 @@ class Service:
 
     async def _follow_registry(self) -> None:
         await self._swapper.first()
-        # What was imported and loaded stays: a full collection would walk it all, 70 ms each time, to free nothing.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
+        collect_rarely()
         self._flow.clear("model")
         await self._swapper.poll(self._settings.registry_poll_s)
 

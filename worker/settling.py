@@ -10,7 +10,7 @@ import structlog
 
 from worker.amqp.session import AmqpSession
 from worker.errors import JobIdConflict, Unavailable
-from worker.job import Job, Outcome
+from worker.job import Job, Outcome, suspect_ids
 from worker.outgoing import dead_letter, event_publications, is_dead, reply
 from worker.results import error_outcome, stored_outcome
 from worker.store.outcomes import Outcomes
@@ -55,7 +55,7 @@ class Settler:
             with tracing.stage("reply"):
                 await self._answer(session, members)
             session.ack(job.delivery.message for job in members)
-        await self._outcomes.clear_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
+        await self._outcomes.clear_suspects(suspect_ids(jobs))
         self._count(jobs)
 
     async def _store(self, jobs: Sequence[Job]) -> None:
@@ -96,7 +96,7 @@ class Settler:
         for session, members in _by_session(jobs).items():
             self._metrics.released.inc(session.release(job.delivery.message for job in members))
         # What is given back in good order did not crash the worker.
-        await self._outcomes.forgive_suspects([job.job_id for job in jobs if job.job_id and job.delivery.suspect])
+        await self._outcomes.forgive_suspects(suspect_ids(jobs))
 
     def _count(self, jobs: Sequence[Job]) -> None:
         located: dict[str, list[Job]] = {}

@@ -113,12 +113,7 @@ def _moved(
 
 def _covariances(contract: ModelContract, outputs: Outputs, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     raw = np.asarray(outputs[contract.uncertainty.output], dtype=np.float64).reshape(len(latitude), -1)
-    allowed = expected_components(contract)
-    if raw.shape[1] not in allowed:
-        raise ValueError(
-            f"output {contract.uncertainty.output!r} has {raw.shape[1]} components per item; "
-            f"{contract.uncertainty.kind} has {' or '.join(map(str, allowed))}"
-        )
+    check_components(contract, raw.shape[1])
     elements = _raw_covariance(contract, raw)
     scale = [factor * contract.uncertainty.scale for factor in contract.position.scale]
     first, second = (s * m for s, m in zip(scale, _metres(contract, latitude), strict=True))
@@ -168,6 +163,20 @@ def _raw_covariance(
 def expected_components(contract: ModelContract) -> tuple[int, ...]:
     """Which numbers of components the uncertainty output may have per item."""
     return _OUTPUT_COMPONENTS.get(contract.uncertainty.kind, (1, 2))
+
+
+def check_components(contract: ModelContract, found: int) -> None:
+    """Refuse an uncertainty output with another number of components per item than its kind has.
+
+    Raises:
+        ValueError: with both.
+    """
+    allowed = expected_components(contract)
+    if found not in allowed:
+        raise ValueError(
+            f"output {contract.uncertainty.output!r} has {found} components; "
+            f"{contract.uncertainty.kind} has {' or '.join(map(str, allowed))}"
+        )
 
 
 def _faults(

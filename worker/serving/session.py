@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from worker.errors import ModelRejected
 from worker.serving.contract import ModelContract
 from worker.serving.inputs import Tensors
-from worker.serving.outputs import expected_components
+from worker.serving.outputs import check_components
 
 _ONNX_TYPES: Final = {
     "float32": "tensor(float)",
@@ -99,12 +99,10 @@ class OnnxSession:
                 raise ModelRejected(f"the graph has no output {name!r}; it has {sorted(found)}")
         components = found[contract.uncertainty.output].shape[1:]
         if len(components) == 1 and isinstance(components[0], int):
-            allowed = expected_components(contract)
-            if components[0] not in allowed:
-                raise ModelRejected(
-                    f"output {contract.uncertainty.output!r} has {components[0]} components; "
-                    f"{contract.uncertainty.kind} has {' or '.join(map(str, allowed))}"
-                )
+            try:
+                check_components(contract, components[0])
+            except ValueError as error:
+                raise ModelRejected(str(error)) from None
 
 
 def _sizes(contract: ModelContract, name: str) -> dict[str, int]:

@@ -78,7 +78,7 @@ def _lone_job(world: World, worker: Worker, point: Point, armed: Path) -> None:
     with world.load(most=1, jobs=1):
         died = wait_for(lambda: len(worker.codes) > deaths, 30.0)
         armed.unlink(missing_ok=True)
-        wait_for(worker.ready, 60.0)
+        wait_for(worker.ready, READY_S)
     world.calm(0.5)
     answered = sum(len(replies) for job, replies in world.replies().items() if job.startswith(world.journals[-1].name))
     row = (world.inferred() - before, answered)
@@ -95,7 +95,7 @@ def _under_load(world: World, worker: Worker, point: Point, armed: Path, jobs: i
         with world.disturbance():
             injection.arm(armed, point)
             wait_for(lambda: len(worker.codes) > deaths, 30.0)
-            wait_for(worker.ready, 60.0)
+            wait_for(worker.ready, READY_S)
     world.check(f"dies when {point}, under load", len(worker.codes) == deaths + 1, len(worker.codes) - deaths, 1)
 
 

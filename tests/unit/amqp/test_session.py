@@ -8,7 +8,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from tests.unit.client.fakes import Proxy
+from tests.unit.client.fakes import Proxy, eventually
 from worker.amqp import session
 from worker.amqp.flow import Flow
 from worker.amqp.publishing import Publication
@@ -60,13 +60,6 @@ async def opened(url: str) -> AsyncIterator[AmqpSession]:
         await it.close()
 
 
-async def until(condition):
-    """Wait until something is so."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_pause_does_not_let_more_in_than_the_prefetch(broker):
     """A consumer that starts anew has a prefetch of its own: it starts when what is held is settled."""
     flow, got = Flow(), []
@@ -75,10 +68,10 @@ async def test_a_pause_does_not_let_more_in_than_the_prefetch(broker):
         for number in range(3 * PREFETCH):
             await channel.default_exchange.publish(aio_pika.Message(b"%d" % number), it._queue)
         consuming = asyncio.ensure_future(it.consume(flow, got.append))
-        await until(lambda: len(got) == PREFETCH)
+        await eventually(lambda: len(got) == PREFETCH)
         for _ in range(2):
             flow.stop("store")
-            await until(it.idle.is_set)
+            await eventually(it.idle.is_set)
             flow.clear("store")
             await asyncio.sleep(0.2)
         assert (it.held, len(got)) == (PREFETCH, PREFETCH)
@@ -86,9 +79,9 @@ async def test_a_pause_does_not_let_more_in_than_the_prefetch(broker):
         await asyncio.sleep(0.2)
         assert len(got) == PREFETCH
         it.ack(got[1:])
-        await until(lambda: len(got) == 2 * PREFETCH)
+        await eventually(lambda: len(got) == 2 * PREFETCH)
         it.release(got[PREFETCH:])
-        await until(lambda: len(got) == 3 * PREFETCH)
+        await eventually(lambda: len(got) == 3 * PREFETCH)
         consuming.cancel()
 
 

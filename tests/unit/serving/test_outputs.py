@@ -178,7 +178,7 @@ def test_components_belong_to_their_kind(kind, components):
 )
 def test_other_components_are_refused_not_read_as_some(kind, uncertain):
     """A whole matrix for a diagonal would lose its correlation unseen."""
-    with pytest.raises(ValueError, match=rf"output 'u' has {np.size(uncertain)} components per item; {kind} has"):
+    with pytest.raises(ValueError, match=rf"output 'u' has {np.size(uncertain)} components; {kind} has"):
         read(METRES, {"kind": kind}, [[0, 0]], [uncertain])
 
 
